@@ -1,0 +1,221 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// VMDiskImport is the record of the import that fills one claim. Gild makes it, with the
+// claim's name, as soon as it sees the claim, and it goes with the claim. Deleting it
+// while the import runs or after it failed starts the import anew.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=vmdimp,categories=gild
+// +kubebuilder:metadata:annotations="api-approved.kubernetes.io=unapproved, an API of the Gild project"
+// +kubebuilder:metadata:labels="app.kubernetes.io/name=gild"
+// +kubebuilder:printcolumn:name="Source",type=string,JSONPath=`.spec.imageRef.name`
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Progress",type=string,JSONPath=`.status.progress.percent`
+// +kubebuilder:printcolumn:name="Rate",type=string,JSONPath=`.status.progress.rate`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Attempts",type=integer,priority=1,JSONPath=`.status.attempts`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+type VMDiskImport struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what this import does. It cannot be changed.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the spec of an import cannot be changed: edit the VMDiskImage, or delete this import to start anew"
+	Spec VMDiskImportSpec `json:"spec"`
+	// status tells how far it has come.
+	// +optional
+	Status VMDiskImportStatus `json:"status,omitempty"`
+}
+
+// VMDiskImportSpec is what one import does: the claim it fills and a copy of what
+// its VMDiskImage asked for when the import began.
+type VMDiskImportSpec struct {
+	// claimRef is the claim to fill, in the same namespace.
+	ClaimRef ClaimReference `json:"claimRef"`
+	// imageRef is the VMDiskImage that the rest of this spec was copied from, in
+	// the same namespace.
+	ImageRef ImageReference `json:"imageRef"`
+
+	ImageSpec `json:",inline"`
+}
+
+// ClaimReference names one PersistentVolumeClaim for good.
+type ClaimReference struct {
+	// name of the claim.
+	Name string `json:"name"`
+	// uid of the claim: another claim of that name is not meant.
+	UID types.UID `json:"uid"`
+}
+
+// ImageReference names one state of a VMDiskImage.
+type ImageReference struct {
+	// name of the VMDiskImage.
+	Name string `json:"name"`
+	// uid of the VMDiskImage.
+	UID types.UID `json:"uid"`
+	// generation of the VMDiskImage that was copied.
+	Generation int64 `json:"generation"`
+}
+
+// ImportPhase sums an import up in one word, for people. Programs read the conditions.
+// +kubebuilder:validation:Enum=Pending;Queued;Importing;Verifying;Succeeded;Failed
+type ImportPhase string
+
+// The phases of an import.
+const (
+	// PhasePending waits for something outside: a Secret, a volume, a node, an image pull, the next attempt.
+	PhasePending ImportPhase = "Pending"
+	// PhaseQueued waits for its turn among the other imports.
+	PhaseQueued ImportPhase = "Queued"
+	// PhaseImporting moves the disk.
+	PhaseImporting ImportPhase = "Importing"
+	// PhaseVerifying syncs the volume and checks what was moved.
+	PhaseVerifying ImportPhase = "Verifying"
+	// PhaseSucceeded has the whole disk on the volume, verified.
+	PhaseSucceeded ImportPhase = "Succeeded"
+	// PhaseFailed has given up. The Ready condition says why and what to do.
+	PhaseFailed ImportPhase = "Failed"
+)
+
+// Condition types of VMDiskImage and VMDiskImport. They follow kstatus: Ready is always
+// there, the other two only while they are True.
+const (
+	// ConditionReady is True when the disk is on its volume.
+	ConditionReady = "Ready"
+	// ConditionReconciling is True while the import goes on or will be tried again.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled is True when the import has failed for good.
+	ConditionStalled = "Stalled"
+)
+
+// VMDiskImportStatus tells how far an import has come.
+type VMDiskImportStatus struct {
+	// phase sums it up in one word.
+	// +optional
+	Phase ImportPhase `json:"phase,omitempty"`
+
+	// progress of the attempt that runs, or of the last one.
+	// +optional
+	Progress *ImportProgress `json:"progress,omitempty"`
+
+	// attempts made so far, the running one included.
+	// +optional
+	Attempts int32 `json:"attempts,omitempty"`
+
+	// nextAttemptTime is when the next attempt starts, after one that failed for a
+	// reason that may pass.
+	// +optional
+	NextAttemptTime *metav1.Time `json:"nextAttemptTime,omitempty"`
+
+	// lastFailure says why the last attempt that failed did.
+	// +optional
+	LastFailure *ImportFailure `json:"lastFailure,omitempty"`
+
+	// result of the import, once it has succeeded.
+	// +optional
+	Result *ImportResult `json:"result,omitempty"`
+
+	// references are the Secrets and ConfigMaps that the last attempt used. A
+	// failed import starts anew when one of them changes.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	References []ObservedReference `json:"references,omitempty"`
+
+	// conditions: Ready, and while they apply Reconciling and Stalled.
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// ImportProgress says how much of a disk has been moved. It is written at most once
+// in five seconds.
+type ImportProgress struct {
+	// totalBytes of the source, as served. Absent when the source does not say.
+	// +optional
+	TotalBytes int64 `json:"totalBytes,omitempty"`
+	// transferredBytes have been read from the source.
+	// +optional
+	TransferredBytes int64 `json:"transferredBytes,omitempty"`
+	// writtenBytes have been written to the volume; holes are not written.
+	// +optional
+	WrittenBytes int64 `json:"writtenBytes,omitempty"`
+	// percent of the work that is done, such as "42%"; absent when totalBytes is.
+	// +optional
+	Percent string `json:"percent,omitempty"`
+	// rate at which bytes arrive, such as "98 MiB/s".
+	// +optional
+	Rate string `json:"rate,omitempty"`
+}
+
+// ImportFailure says why an attempt failed.
+type ImportFailure struct {
+	// reason in one word; docs/importer.md lists them.
+	Reason string `json:"reason"`
+	// message says which side failed and what to do.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// time at which it failed.
+	Time metav1.Time `json:"time"`
+}
+
+// ImportResult is what the importer found out about a disk that it imported.
+type ImportResult struct {
+	// sourceFormat is the format the image was served in.
+	// +optional
+	SourceFormat string `json:"sourceFormat,omitempty"`
+	// virtualSize of the disk in bytes.
+	// +optional
+	VirtualSize int64 `json:"virtualSize,omitempty"`
+	// digest of the image as served, when it was computed.
+	// +optional
+	Digest string `json:"digest,omitempty"`
+	// etag of the image that was imported, as the server spells it.
+	// +optional
+	ETag string `json:"etag,omitempty"`
+	// lastModified of the image that was imported, as the server spells it.
+	// +optional
+	LastModified string `json:"lastModified,omitempty"`
+	// transferredBytes were read from the source by the last attempt.
+	// +optional
+	TransferredBytes int64 `json:"transferredBytes,omitempty"`
+	// writtenBytes were written to the volume by the last attempt.
+	// +optional
+	WrittenBytes int64 `json:"writtenBytes,omitempty"`
+	// scratchBytes were needed for the time of the import.
+	// +optional
+	ScratchBytes int64 `json:"scratchBytes,omitempty"`
+	// seconds that the last attempt took, such as "12.5".
+	// +optional
+	Seconds string `json:"seconds,omitempty"`
+	// time at which the import succeeded.
+	Time metav1.Time `json:"time"`
+}
+
+// ObservedReference is the state of a Secret or ConfigMap that an attempt used.
+type ObservedReference struct {
+	// kind is Secret or ConfigMap.
+	Kind string `json:"kind"`
+	// name of the object, in the claim's namespace.
+	Name string `json:"name"`
+	// resourceVersion of the object when it was read; empty when it was missing.
+	// +optional
+	ResourceVersion string `json:"resourceVersion,omitempty"`
+}
+
+// VMDiskImportList is a list of VMDiskImports.
+//
+// +kubebuilder:object:root=true
+type VMDiskImportList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []VMDiskImport `json:"items"`
+}
