@@ -1,0 +1,170 @@
+package importer
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Values of Options.TargetFormat and Options.SourceFormat.
+const (
+	FormatAuto  = "auto"
+	FormatRaw   = "raw"
+	FormatQcow2 = "qcow2"
+	FormatISO   = "iso"
+)
+
+// Values of Options.Progress.
+const (
+	// ProgressAuto is a bar on a terminal and plain lines elsewhere.
+	ProgressAuto = "auto"
+	// ProgressBar is always a bar.
+	ProgressBar = "bar"
+	// ProgressJSON is one Progress object per line and the Result as the last line.
+	ProgressJSON = "json"
+	// ProgressNone prints nothing but the outcome, on stderr.
+	ProgressNone = "none"
+)
+
+// Options says what one run of the importer does. It holds no secret: secrets are
+// files in SecretDir.
+type Options struct {
+	// Source is the URL of the image: http, https or file, without user or password.
+	Source string
+	// Target is a block device, a file to create, or a directory that gets disk.img.
+	Target string
+	// TargetSize is the virtual size to grow the disk to, in bytes. 0 keeps the image's own.
+	TargetSize Size
+	// TargetFormat is the format of the disk on the volume: raw or qcow2.
+	TargetFormat string
+	// SourceFormat is auto, or the format that the image must have.
+	SourceFormat string
+	// Checksum is ALG:HEX of the bytes as served; ALG is sha256 or sha512. Empty checks nothing.
+	Checksum string
+	// Pin names the one revision of the source that may be imported.
+	Pin Pin
+	// SecretDir holds credentials for the source; docs/importer.md lists its files.
+	SecretDir string
+	// CADir holds PEM files with certificates to trust beside the system's.
+	CADir string
+	// ScratchDir is where an image is kept while it is converted.
+	ScratchDir string
+	// Progress is auto, bar, json or none.
+	Progress string
+	// TerminationLog is the file that gets the Result, where Kubernetes reads it. Empty writes none.
+	TerminationLog string
+	// DryRun looks at the source and the target and prints what would be done. It writes nothing.
+	DryRun bool
+}
+
+// BindFlags sets o to the defaults and ties each field to its flag.
+func (o *Options) BindFlags(fs *pflag.FlagSet) {
+	*o = Options{}
+	fs.StringVar(&o.Source, "source", "", "`URL` of the image (http, https or file)")
+	fs.StringVar(&o.Target, "target", "", "block device, file to create, or directory that gets disk.img (`PATH`)")
+	fs.Var(&o.TargetSize, "target-size", "virtual size to grow the disk to, for example 20Gi (default: the image's own)")
+	fs.StringVar(&o.TargetFormat, "target-format", FormatRaw, "format of the disk on the volume: raw or qcow2 (`FORMAT`)")
+	fs.StringVar(&o.SourceFormat, "source-format", FormatAuto, "format the image must have: auto, raw, iso or qcow2 (`FORMAT`)")
+	fs.StringVar(&o.Checksum, "checksum", "", "sha256:HEX or sha512:HEX of the bytes as served (`ALG:HEX`)")
+	fs.Var(&o.Pin, "pin", `revision to import: {"etag":…,"lastModified":…,"length":…,"digest":…}`)
+	fs.StringVar(&o.SecretDir, "secret-dir", "", "`DIR` with credentials for the source")
+	fs.StringVar(&o.CADir, "ca-dir", "", "`DIR` with PEM certificates to trust beside the system's")
+	fs.StringVar(&o.ScratchDir, "scratch-dir", "", "`DIR` to keep an image in while it is converted")
+	fs.StringVar(&o.Progress, "progress", ProgressAuto, "auto, bar, json or none (`MODE`)")
+	fs.StringVar(&o.TerminationLog, "termination-log", "", "file that gets the result as JSON (`PATH`)")
+	fs.BoolVar(&o.DryRun, "dry-run", false, "print what would be done, write nothing")
+}
+
+// Args returns the command line that BindFlags reads back into o: one argument for each
+// field that differs from its default, in the order of BindFlags. It is built from the
+// flags themselves, so the two cannot drift apart.
+func (o Options) Args() []string {
+	var bound Options
+	fs := pflag.NewFlagSet("importer", pflag.ContinueOnError)
+	fs.SortFlags = false
+	bound.BindFlags(fs)
+	bound = o
+	var args []string
+	fs.VisitAll(func(f *pflag.Flag) {
+		if v := f.Value.String(); v != f.DefValue {
+			args = append(args, "--"+f.Name+"="+v)
+		}
+	})
+	return args
+}
+
+// Validate reports the first option that cannot work. It looks at nothing but o.
+func (o Options) Validate() error {
+	if err := validateSource(o.Source); err != nil {
+		return err
+	}
+	if o.Target == "" {
+		return errors.New("--target is missing: give a block device, a file or a directory")
+	}
+	if o.TargetSize < 0 {
+		return errors.New("--target-size must not be negative")
+	}
+	if o.TargetSize%512 != 0 {
+		return fmt.Errorf("--target-size %d is not a multiple of 512 bytes", int64(o.TargetSize))
+	}
+	if err := oneOf("target-format", o.TargetFormat, FormatRaw, FormatQcow2); err != nil {
+		return err
+	}
+	if err := oneOf("source-format", o.SourceFormat, FormatAuto, FormatRaw, FormatISO, FormatQcow2); err != nil {
+		return err
+	}
+	if err := oneOf("progress", o.Progress, ProgressAuto, ProgressBar, ProgressJSON, ProgressNone); err != nil {
+		return err
+	}
+	if o.Checksum != "" {
+		if _, err := ParseChecksum(o.Checksum); err != nil {
+			return fmt.Errorf("--checksum: %w", err)
+		}
+	}
+	if err := o.Pin.Validate(); err != nil {
+		return fmt.Errorf("--pin: %w", err)
+	}
+	return nil
+}
+
+// validateSource never repeats the URL: its query may hold a secret.
+func validateSource(source string) error {
+	if source == "" {
+		return errors.New("--source is missing: give the URL of a disk image")
+	}
+	u, err := url.Parse(source)
+	if err != nil {
+		return errors.New("--source is not a URL")
+	}
+	if u.User != nil {
+		return errors.New("--source must not hold a user or password: put them in files in --secret-dir")
+	}
+	switch u.Scheme {
+	case "http", "https":
+		if u.Hostname() == "" {
+			return errors.New("--source names no host")
+		}
+	case "file":
+		if u.Host != "" && u.Host != "localhost" {
+			return errors.New("--source is a file URL with a host: write file:///path")
+		}
+		if !filepath.IsAbs(u.Path) {
+			return errors.New("--source is a file URL without an absolute path: write file:///path")
+		}
+	default:
+		return errors.New("--source has an unsupported scheme: use http, https or file")
+	}
+	return nil
+}
+
+func oneOf(flag, value string, allowed ...string) error {
+	if slices.Contains(allowed, value) {
+		return nil
+	}
+	return fmt.Errorf("--%s %q is unknown: use %s", flag, value, strings.Join(allowed, ", "))
+}
