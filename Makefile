@@ -1,0 +1,88 @@
+# Every recipe lives here; Taskfile.yml calls them. `make` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Build results, images and the demo's disk are kept here between runs.
+export GILD_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gild
+FUZZTIME ?= 30s
+
+modules := $(patsubst %/go.mod,%,$(wildcard go.mod test/*/go.mod test/*/*/go.mod))
+modules := $(subst go.mod,.,$(modules))
+tool = "$$(go -C test/tools tool -n $(1))"
+
+.PHONY: help
+help: ## list the recipes
+	@awk -F ':.*## ' '/^##@/ {print substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+##@ code
+
+.PHONY: generate
+generate: ## make the CRDs and deep copies from the API types
+	go generate ./pkg/...
+
+.PHONY: fmt
+fmt: ## format the code
+	$(call tool,golangci-lint) fmt
+
+.PHONY: tidy
+tidy: ## tidy the go.mod of every module
+	for m in $(modules); do go -C $$m mod tidy; done
+
+.PHONY: lint
+lint: ## lint the code, and check who imports whom
+	$(call tool,golangci-lint) run
+
+.PHONY: verify
+verify: generate tidy fmt ## generate, tidy and format, then fail if that or anything else left a change
+	@test/packages.sh verify
+	@changes=$$(git status --porcelain); [ -z "$$changes" ] || { printf 'the tree is not clean:\n%s\n' "$$changes" >&2; git --no-pager diff; exit 1; }
+
+##@ tests
+
+.PHONY: test
+test: test-unit test-e2e ## all tests: test-unit, then test-e2e
+
+.PHONY: test-unit
+test-unit: ## unit tests with the race detector: no root, no network, no cluster
+	@test/packages.sh unit
+	go test -race ./...
+
+.PHONY: test-e2e
+test-e2e: ## end-to-end tests on a real cluster of their own, or on yours: KUBECONFIG=file REGISTRY=prefix; KEEP=1 keeps the cluster
+	test/with-cluster.sh go test -tags e2e -count=1 -timeout 45m ./test/e2e/...
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser for FUZZTIME=30s each
+	test/fuzz.sh $(FUZZTIME)
+
+##@ images and clusters
+
+.PHONY: images
+images: ## build the container images, with Docker or without
+	@test/packages.sh images
+	images/image.sh gild-controller images/controller
+	images/image.sh gild-importer images/importer
+
+.PHONY: cluster-up
+cluster-up: ## start the test cluster: a real Kubernetes on this machine; needs root
+	go run ./test/cluster build
+	go run ./test/cluster up
+
+.PHONY: cluster-down
+cluster-down: ## stop the test cluster
+	go run ./test/cluster down
+
+.PHONY: demo
+demo: ## fill two claims with a Debian disk and boot it; BOOT=0 skips the boot, KEEP=1 keeps the cluster
+	test/demo/demo.sh
+
+.PHONY: versions
+versions: ## print the versions of the tools and of the cluster's programs
+	@go version
+	@go -C test/tools list -m -f '{{.Path}} {{.Version}}' github.com/go-task/task/v3 github.com/golangci/golangci-lint/v2 sigs.k8s.io/controller-tools
+	@go run ./test/cluster versions
+
+.PHONY: clean
+clean: cluster-down ## stop the test cluster and remove all that the recipes made
+	cd "$(GILD_CACHE)" && rm -rf bin cluster cluster.lock demo images

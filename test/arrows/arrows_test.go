@@ -1,0 +1,98 @@
+// Package arrows checks who imports whom: the rooms of the program and the arrows
+// between them. The same rules stand in .golangci.yml, which shows them while one types.
+package arrows
+
+import (
+	"go/build"
+	"io/fs"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	module = "github.com/gild-project/gild/"
+	root   = "../.."
+)
+
+// Every package of ours and the packages of ours it may import. A package that is not
+// here may not exist: a new one is a decision.
+var arrows = map[string][]string{
+	"pkg/apis/virtualization/v1alpha1": {},
+	"pkg/source":                       {},
+	"pkg/format":                       {},
+	"pkg/target":                       {},
+	"pkg/importer":                     {},
+	"pkg/populator":                    {"pkg/apis/virtualization/v1alpha1", "pkg/importer"},
+	"cmd/importer":                     {"pkg/importer", "pkg/source", "pkg/format", "pkg/target"},
+	"cmd/populator":                    {"pkg/populator", "pkg/apis/virtualization/v1alpha1"},
+}
+
+// The data path knows nothing of Kubernetes.
+var withoutKubernetes = []string{"pkg/source", "pkg/format", "pkg/target", "pkg/importer", "cmd/importer"}
+
+func TestArrows(t *testing.T) {
+	for dir, p := range packages(t) {
+		t.Run(dir, func(t *testing.T) {
+			allowed, known := arrows[dir]
+			require.True(t, known, "%s is in no row of the table of arrows", dir)
+			for _, imported := range p.Imports {
+				if ours, ok := strings.CutPrefix(imported, module); ok {
+					require.Contains(t, allowed, ours, "%s must not import %s", dir, ours)
+				}
+			}
+		})
+	}
+}
+
+func TestOnlyFormatStartsPrograms(t *testing.T) {
+	for dir, p := range packages(t) {
+		if dir != "pkg/format" {
+			require.NotContains(t, p.Imports, "os/exec", "%s must not start programs: only pkg/format runs qemu-img and xz", dir)
+		}
+	}
+}
+
+func TestDataPathHasNoKubernetes(t *testing.T) {
+	existing := packages(t)
+	for _, dir := range withoutKubernetes {
+		if _, ok := existing[dir]; !ok {
+			continue
+		}
+		list := exec.CommandContext(t.Context(), "go", "list", "-deps", "./"+dir)
+		list.Dir = root
+		out, err := list.Output()
+		require.NoError(t, err)
+		for dependency := range strings.Lines(string(out)) {
+			for _, prefix := range []string{"k8s.io/", "sigs.k8s.io/", "kubevirt.io/"} {
+				require.False(t, strings.HasPrefix(dependency, prefix), "%s reaches %s", dir, dependency)
+			}
+		}
+	}
+}
+
+// packages reads every folder with Go files below pkg and cmd.
+func packages(t *testing.T) map[string]*build.Package {
+	t.Helper()
+	found := map[string]*build.Package{}
+	for _, top := range []string{"pkg", "cmd"} {
+		err := filepath.WalkDir(filepath.Join(root, top), func(name string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+				return err
+			}
+			dir, err := filepath.Rel(root, filepath.Dir(name))
+			if err != nil || found[path.Clean(dir)] != nil {
+				return err
+			}
+			found[path.Clean(dir)], err = build.ImportDir(filepath.Dir(name), 0)
+			return err
+		})
+		require.NoError(t, err)
+	}
+	require.Greater(t, len(found), 3)
+	return found
+}

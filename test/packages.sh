@@ -1,0 +1,49 @@
+#!/bin/bash
+# packages.sh RECIPE - installs the Debian packages that a recipe of the Makefile needs and that are missing. Says which and
+# why. Without root it says what to install and fails.
+set -euo pipefail
+
+# recipe     package        why
+table='
+unit         gcc            compiles the race detector
+unit         libc6-dev      compiles the race detector
+unit         qemu-utils     qemu-img, the reference of every disk format
+images       mmdebstrap     makes root filesystems from Debian packages
+verify       git            tells whether the tree is clean
+demo         mmdebstrap     makes the Debian disk
+demo         e2fsprogs      mke2fs, the filesystem of the disk
+demo         fdisk          sfdisk, the partition table of the disk
+demo         grub-common    grub-mkimage, the boot loader of the disk
+demo         grub-pc-bin    the modules of the boot loader
+demo         qemu-utils     qemu-img, the qcow2 form of the disk
+demo         qemu-system-x86  boots the disk
+demo         nginx-light    serves the disk
+'
+missing=()
+while read -r recipe package why; do
+  [ "$recipe" = "$1" ] || continue
+  [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] && continue
+  echo "needs the Debian package $package: $why"
+  missing+=("$package")
+done <<<"$table"
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+  echo "installing packages needs root; as root run: apt-get install --no-install-recommends ${missing[*]}" >&2
+  exit 1
+fi
+
+# A package that brings a service must not start it: Debian asks this file.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+  printf '#!/bin/sh\nexit 101\n' >$policy
+  chmod 755 $policy
+  trap 'rm -f $policy' EXIT
+fi
+start=$SECONDS
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+apt-get -qq --yes --no-install-recommends install "${missing[@]}" >/dev/null
+# Nor shall the service start with the machine.
+if [[ " ${missing[*]} " == *" nginx-light "* && -d /run/systemd/system ]]; then systemctl --quiet disable nginx; fi
+echo "installed ${#missing[@]} packages in $((SECONDS - start)) s"
