@@ -1,0 +1,119 @@
+package target
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// file is a disk image in a file system. It is written under another name and renamed when
+// all is synced: whatever is killed, a file with the disk's name is a whole disk.
+type file struct {
+	path string
+	free int64
+	// volume tells that the directory is a volume of its own, where the old disk may be
+	// dropped before the new one is written: there is no room for both.
+	volume bool
+}
+
+func newFile(path string) (*file, error) {
+	f := &file{path: path}
+	var err error
+	f.free, err = freeBytes(filepath.Dir(path), f.partial())
+	return f, err
+}
+
+func newDirectory(path string) (*file, error) {
+	f := &file{path: filepath.Join(path, DiskName), volume: true}
+	if info, err := os.Lstat(f.path); err == nil && !info.Mode().IsRegular() {
+		return nil, fail(TargetError, fmt.Sprintf("opening target: %s is there and is no file", f.path))
+	}
+	var err error
+	f.free, err = freeBytes(path, f.partial(), f.path)
+	return f, err
+}
+
+// freeBytes is what may be written below dir when the files named old are dropped.
+func freeBytes(dir string, old ...string) (int64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0, failBy(TargetError, "opening target: its directory cannot be read", err)
+	}
+	free := int64(s.Bavail) * s.Bsize
+	for _, path := range old {
+		var stat unix.Stat_t
+		if err := unix.Lstat(path, &stat); err == nil && stat.Mode&unix.S_IFMT == unix.S_IFREG && stat.Nlink == 1 {
+			free += stat.Blocks * 512
+		}
+	}
+	return free, nil
+}
+
+func (f *file) partial() string { return f.path + ".partial" }
+
+func (f *file) open(flags int) (*os.File, error) {
+	if f.volume {
+		if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	// A leftover is removed, not reused: it could be a link to something else.
+	if err := os.Remove(f.partial()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	file, err := os.OpenFile(f.partial(), os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW|flags, diskMode)
+	if err != nil {
+		return nil, err
+	}
+	// The umask of a shell must not decide who may use the disk.
+	if err := file.Chmod(diskMode); err != nil {
+		return nil, errors.Join(err, file.Close(), os.Remove(f.partial()))
+	}
+	return file, nil
+}
+
+// capacity leaves room for the file system's own records of a large file.
+func (f *file) capacity() int64 { return max(f.free-f.free/4096-64<<10, 0) / 512 * 512 }
+
+func (f *file) tooLarge(size int64) error {
+	return fail(TooLarge, fmt.Sprintf("the disk has %d bytes and the file system of %s has room for %d: ask for a volume of at least %s",
+		size, f.path, f.capacity(), quantity(claimSize(size))))
+}
+
+func (f *file) finish(file *os.File, size int64) error {
+	info, err := file.Stat()
+	if err != nil {
+		return ioError("finishing target", err)
+	}
+	if info.Size() != size {
+		return fail(TargetError, fmt.Sprintf("finishing target: it has %d bytes in place of %d", info.Size(), size))
+	}
+	if err := os.Rename(f.partial(), f.path); err != nil {
+		return ioError("finishing target", err)
+	}
+	dir, err := os.Open(filepath.Dir(f.path))
+	if err != nil {
+		return ioError("finishing target", err)
+	}
+	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+		return ioError("finishing target", err)
+	}
+	return nil
+}
+
+func (f *file) remove(*os.File) error {
+	if err := os.Remove(f.partial()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return ioError("removing the unfinished target", err)
+	}
+	return nil
+}
+
+func (f *file) block() bool { return false }
+
+func (f *file) String() string {
+	return fmt.Sprintf("file %s with room for %d bytes", f.path, f.capacity())
+}

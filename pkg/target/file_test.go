@@ -1,0 +1,270 @@
+package target
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+const mib = 1 << 20
+
+// sample is a disk with data, holes, and an end within a block.
+func sample(t *testing.T, size int) []byte {
+	t.Helper()
+	disk := make([]byte, size)
+	r := mathrand.New(mathrand.NewPCG(1, 2))
+	for off := 0; off < size; off += block {
+		if r.IntN(3) > 0 {
+			_, err := rand.Read(disk[off:min(off+block, size)])
+			require.NoError(t, err)
+		}
+	}
+	return disk
+}
+
+// fill writes disk in chunks as the importer does.
+func fill(t *testing.T, target *Target, disk []byte, chunk int) {
+	t.Helper()
+	for off := 0; off < len(disk); off += chunk {
+		part := disk[off:min(off+chunk, len(disk))]
+		n, err := target.WriteAt(t.Context(), part, int64(off))
+		require.NoError(t, err)
+		require.Equal(t, len(part), n)
+	}
+}
+
+func openPrepared(t *testing.T, path string) *Target {
+	t.Helper()
+	target, err := Open(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, target.Discard()) })
+	require.NoError(t, target.Prepare(t.Context(), true))
+	return target
+}
+
+func reason(t *testing.T, err error) string {
+	t.Helper()
+	var e *Error
+	require.ErrorAs(t, err, &e)
+	return e.Reason()
+}
+
+func TestDirectoryGetsDiskImg(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	for name, c := range map[string]struct{ size, chunk, commit int }{
+		"whole blocks":      {3 * mib, mib, 3 * mib},
+		"small chunks":      {3 * mib, block, 3 * mib},
+		"end within block":  {2*mib + 1536, mib, 2*mib + 1536},
+		"grown":             {mib, mib, 64 * mib},
+		"grown odd":         {mib + 512, mib, 5*mib + 512},
+		"less than a block": {512, mib, 512},
+		"a gigabyte":        {mib, mib, 1 << 30},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(dir, DiskName), bytes.Repeat([]byte{0xff}, 9*mib), 0o600))
+			disk := sample(t, c.size)
+			target := openPrepared(t, dir)
+			require.NoFileExists(t, filepath.Join(dir, DiskName), "a volume has no room for two disks")
+			fill(t, target, disk, c.chunk)
+			require.NoFileExists(t, filepath.Join(dir, DiskName), "an unfinished disk must not look like one")
+			require.NoError(t, target.Commit(t.Context(), int64(c.commit)))
+
+			got, err := os.ReadFile(filepath.Join(dir, DiskName))
+			require.NoError(t, err)
+			require.Len(t, got, c.commit)
+			require.True(t, bytes.Equal(disk, got[:len(disk)]))
+			require.True(t, isZero(got[len(disk):]))
+			info, err := os.Stat(filepath.Join(dir, DiskName))
+			require.NoError(t, err)
+			require.Equal(t, os.FileMode(0o660), info.Mode().Perm())
+			entries, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			require.Len(t, entries, 1)
+		})
+	}
+}
+
+func TestHolesAreKept(t *testing.T) {
+	dir := t.TempDir()
+	target := openPrepared(t, dir)
+	chunk := make([]byte, mib)
+	chunk[5*block+7] = 1
+	for i := range 64 {
+		_, err := target.WriteAt(t.Context(), chunk, int64(i)*mib)
+		require.NoError(t, err)
+	}
+	require.NoError(t, target.Commit(t.Context(), 64*mib))
+	require.EqualValues(t, 64*block, target.Written())
+	var s unix.Stat_t
+	require.NoError(t, unix.Stat(filepath.Join(dir, DiskName), &s))
+	require.EqualValues(t, 64*mib, s.Size)
+	require.LessOrEqual(t, s.Blocks*512, int64(66*block))
+}
+
+func TestUnalignedMemoryIsCopied(t *testing.T) {
+	dir := t.TempDir()
+	disk := sample(t, 2*mib)
+	shifted := append(make([]byte, 1, len(disk)+1), disk...)[1:]
+	target := openPrepared(t, dir)
+	fill(t, target, shifted, mib)
+	require.NoError(t, target.Commit(t.Context(), int64(len(disk))))
+	got, err := os.ReadFile(filepath.Join(dir, DiskName))
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(disk, got))
+}
+
+func TestBufferedWritesAreWholeToo(t *testing.T) {
+	dir := t.TempDir()
+	disk := sample(t, 20*mib+512)
+	target := openPrepared(t, dir)
+	require.NoError(t, clearDirect(target.file))
+	target.direct = false
+	fill(t, target, disk, mib)
+	require.NoError(t, target.Commit(t.Context(), int64(len(disk))))
+	got, err := os.ReadFile(filepath.Join(dir, DiskName))
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(disk, got))
+}
+
+func TestFileKeepsTheOldOneUntilCommit(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "my.raw")
+	require.NoError(t, os.WriteFile(path, []byte("old"), 0o600))
+	target := openPrepared(t, path)
+	fill(t, target, sample(t, mib), mib)
+	require.NoError(t, target.Discard())
+	old, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, "old", string(old))
+	require.NoFileExists(t, path+".partial")
+
+	target = openPrepared(t, path)
+	fill(t, target, sample(t, mib), mib)
+	require.NoError(t, target.Commit(t.Context(), mib))
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.EqualValues(t, mib, info.Size())
+}
+
+func TestPrepareAgainStartsOver(t *testing.T) {
+	dir := t.TempDir()
+	target := openPrepared(t, dir)
+	fill(t, target, bytes.Repeat([]byte{0xff}, 8*mib), mib)
+	require.NoError(t, target.Prepare(t.Context(), true))
+	require.Zero(t, target.Written())
+	disk := sample(t, mib)
+	fill(t, target, disk, mib)
+	require.NoError(t, target.Commit(t.Context(), 8*mib))
+	got, err := os.ReadFile(filepath.Join(dir, DiskName))
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(disk, got[:mib]))
+	require.True(t, isZero(got[mib:]))
+}
+
+func TestOpenChangesNothing(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, DiskName)
+	require.NoError(t, os.WriteFile(path, []byte("old"), 0o600))
+	for _, p := range []string{dir, path, filepath.Join(dir, "new")} {
+		target, err := Open(p)
+		require.NoError(t, err)
+		require.Positive(t, target.Capacity())
+		require.False(t, target.Block())
+		require.NoError(t, target.Discard())
+	}
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+	old, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, "old", string(old))
+}
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	require.NoError(t, unix.Mkfifo(fifo, 0o600))
+	linked := filepath.Join(dir, "linked")
+	require.NoError(t, os.Mkdir(linked, 0o700))
+	require.NoError(t, os.Symlink("/etc/passwd", filepath.Join(linked, DiskName)))
+	for name, path := range map[string]string{
+		"fifo": fifo, "character device": "/dev/full", "disk.img is a link": linked, "no directory": filepath.Join(dir, "a", "b"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Open(path)
+			require.Equal(t, TargetError, reason(t, err))
+		})
+	}
+}
+
+func TestLeftoverLinkIsNotFollowed(t *testing.T) {
+	dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "precious")
+	require.NoError(t, os.WriteFile(outside, []byte("precious"), 0o600))
+	require.NoError(t, os.Symlink(outside, filepath.Join(dir, DiskName+".partial")))
+	target := openPrepared(t, dir)
+	fill(t, target, sample(t, mib), mib)
+	require.NoError(t, target.Commit(t.Context(), mib))
+	kept, err := os.ReadFile(outside)
+	require.NoError(t, err)
+	require.Equal(t, "precious", string(kept))
+}
+
+func TestLeftoversDoNotCountAsUsed(t *testing.T) {
+	dir := t.TempDir()
+	before, err := Open(dir)
+	require.NoError(t, err)
+	for _, name := range []string{DiskName, DiskName + ".partial"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), bytes.Repeat([]byte{1}, 64*mib), 0o600))
+	}
+	after, err := Open(dir)
+	require.NoError(t, err)
+	// Others use this file system too; 100 MiB of leftovers would still show.
+	require.InDelta(t, before.Capacity(), after.Capacity(), 90*mib)
+}
+
+func TestWriteAtKeepsItsContract(t *testing.T) {
+	target := openPrepared(t, t.TempDir())
+	data := bytes.Repeat([]byte{1}, block)
+	_, err := target.WriteAt(t.Context(), data, 512)
+	require.Error(t, err)
+	_, err = target.WriteAt(t.Context(), data, 4*block)
+	require.NoError(t, err)
+	_, err = target.WriteAt(t.Context(), data, 2*block)
+	require.ErrorContains(t, err, "comes after")
+}
+
+func TestFitsSaysWhatToAskFor(t *testing.T) {
+	target, err := Open(t.TempDir())
+	require.NoError(t, err)
+	require.NoError(t, target.Fits(target.Capacity()))
+	err = target.Fits(1 << 50)
+	require.Equal(t, TooLarge, reason(t, err))
+	require.ErrorContains(t, err, "ask for a volume of at least 11")
+}
+
+func TestIsZero(t *testing.T) {
+	p := make([]byte, block)
+	require.True(t, isZero(p))
+	require.True(t, isZero(nil))
+	for _, at := range []int{0, 1, block / 2, block - 1} {
+		p[at] = 1
+		require.False(t, isZero(p), at)
+		p[at] = 0
+	}
+}
+
+func TestCancelStopsZeroing(t *testing.T) {
+	target := openPrepared(t, t.TempDir())
+	target.zero = zeroWrite
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, target.makeZero(ctx, 0, 1<<40), context.Canceled)
+}
