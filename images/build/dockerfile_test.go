@@ -70,7 +70,7 @@ func TestParseRefuses(t *testing.T) {
 
 // The Dockerfiles of this project must stay inside the subset and must not run as root.
 func TestOurDockerfiles(t *testing.T) {
-	for _, folder := range []string{"../controller", "../importer"} {
+	for _, folder := range []string{"../controller", "../importer", "../../test/imageserver"} {
 		f, err := os.Open(folder + "/Dockerfile")
 		require.NoError(t, err)
 		defer f.Close()
