@@ -94,21 +94,21 @@ func TestDevice(t *testing.T) {
 		before  func(t *testing.T, device string)
 		mode    zeroing
 	}{
-		"on a file":        {size: 32 * mib, mode: zeroed},
-		"4Kn":              {size: 32 * mib, args: []string{"-b", "4096"}, mode: zeroed},
-		"direct":           {size: 32 * mib, args: []string{"--direct-io=on"}, mode: zeroed},
-		"odd size":         {size: 32*mib + 512, mode: zeroed},
-		"in memory":        {size: 32 * mib, onTmpfs: true, mode: zeroed},
-		"cannot punch":     {size: 32 * mib, onTmpfs: true, mode: zeroRange, before: func(t *testing.T, device string) { runTool(t, "blkdiscard", "-z", device) }},
-		"cannot punch 4Kn": {size: 32 * mib, args: []string{"-b", "4096"}, onTmpfs: true, mode: zeroRange, before: func(t *testing.T, device string) { runTool(t, "blkdiscard", "-z", device) }},
+		"on a file":        {size: 16 * mib, mode: zeroed},
+		"4Kn":              {size: 16 * mib, args: []string{"-b", "4096"}, mode: zeroed},
+		"direct":           {size: 16 * mib, args: []string{"--direct-io=on"}, mode: zeroed},
+		"odd size":         {size: 16*mib + 512, mode: zeroed},
+		"in memory":        {size: 16 * mib, onTmpfs: true, mode: zeroed},
+		"cannot punch":     {size: 16 * mib, onTmpfs: true, mode: zeroRange, before: func(t *testing.T, device string) { runTool(t, "blkdiscard", "-z", device) }},
+		"cannot punch 4Kn": {size: 16 * mib, args: []string{"-b", "4096"}, onTmpfs: true, mode: zeroRange, before: func(t *testing.T, device string) { runTool(t, "blkdiscard", "-z", device) }},
 	}
 	for name, c := range cases {
-		for _, disk := range []int{0, 512, 9*mib + 1536, 31 * mib} {
+		for _, disk := range []int{0, 512, 5*mib + 1536, 15 * mib} {
 			for _, inOrder := range []bool{true, false} {
 				t.Run(name, func(t *testing.T) {
 					dir := t.TempDir()
 					if c.onTmpfs {
-						dir = tmpfs(t, "64m")
+						dir = tmpfs(t, "24m")
 					}
 					device := loop(t, dir, c.size, c.args...)
 					if c.before != nil {

@@ -16,16 +16,16 @@ import (
 
 const mib = 1 << 20
 
-// sample is a disk with data, holes, and an end within a block.
+// sample is a disk with runs of data and holes of 1 to 32 blocks, and an end within a block.
 func sample(t *testing.T, size int) []byte {
 	t.Helper()
 	disk := make([]byte, size)
 	r := mathrand.New(mathrand.NewPCG(1, 2))
-	for off := 0; off < size; off += block {
-		if r.IntN(3) > 0 {
-			_, err := rand.Read(disk[off:min(off+block, size)])
-			require.NoError(t, err)
-		}
+	for off := 0; off < size; off += block * (1 + r.IntN(32)) {
+		end := min(off+block*(1+r.IntN(32)), size)
+		_, err := rand.Read(disk[off:end])
+		require.NoError(t, err)
+		off = end / block * block
 	}
 	return disk
 }
