@@ -122,6 +122,11 @@ type VMDiskImportStatus struct {
 	// +optional
 	Result *ImportResult `json:"result,omitempty"`
 
+	// targetUID is the UID of PVC', the claim in the system namespace that the last
+	// attempt wrote to. Its volume becomes that of the claim.
+	// +optional
+	TargetUID types.UID `json:"targetUID,omitempty"`
+
 	// references are the Secrets and ConfigMaps that the last attempt used. A
 	// failed import starts anew when one of them changes.
 	// +kubebuilder:validation:MaxItems=32

@@ -1,0 +1,30 @@
+// Command populator fills claims that refer to a VMDiskImage.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/gild-project/gild/pkg/populator"
+)
+
+func main() {
+	var options populator.Options
+	options.BindFlags(pflag.CommandLine)
+	pflag.Parse()
+	// lib-volume-populator logs with klog: one log, one format.
+	ctrl.SetLogger(klog.Background())
+	if err := options.Validate(); err != nil {
+		fmt.Fprintln(os.Stderr, "populator:", err)
+		os.Exit(2)
+	}
+	if err := populator.Run(ctrl.SetupSignalHandler(), options); err != nil {
+		klog.ErrorS(err, "The populator ended")
+		klog.Flush()
+		os.Exit(1)
+	}
+}

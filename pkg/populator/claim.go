@@ -1,0 +1,237 @@
+package populator
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+)
+
+// claimController makes the VMDiskImport of a claim as soon as the claim is seen, so that one that
+// waits for a class, a node or a quota says so, and clears up when the claim goes:
+// lib-volume-populator does not once the VMDiskImage, the class or the node is gone.
+type claimController struct {
+	events *eventRecorder
+	clock  clock.PassiveClock
+	remains
+	wake func(claim types.NamespacedName)
+}
+
+// Reconcile brings one claim's import in line with the claim.
+func (c *claimController) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	claim := &corev1.PersistentVolumeClaim{}
+	if err := c.client.Get(ctx, request.NamespacedName, claim); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	image := imageOf(claim)
+	if image == "" || claim.Namespace == c.namespace {
+		return ctrl.Result{}, nil
+	}
+	switch {
+	case !claim.DeletionTimestamp.IsZero():
+		return c.dissolve(ctx, claim)
+	case claim.Spec.VolumeName != "":
+		return c.checkBound(ctx, claim)
+	default:
+		return c.ensureImport(ctx, claim, image)
+	}
+}
+
+// imageOf names the VMDiskImage that a claim refers to; empty when it refers to none.
+func imageOf(claim *corev1.PersistentVolumeClaim) string {
+	ref := claim.Spec.DataSourceRef
+	if ref == nil || ref.APIGroup == nil || *ref.APIGroup != v1alpha1.Group || ref.Kind != "VMDiskImage" ||
+		ref.Namespace != nil && *ref.Namespace != claim.Namespace {
+		return ""
+	}
+	return ref.Name
+}
+
+// ensureImport makes the import of a claim that is not bound yet.
+func (c *claimController) ensureImport(ctx context.Context, claim *corev1.PersistentVolumeClaim, name string) (ctrl.Result, error) {
+	imp := &v1alpha1.VMDiskImport{}
+	err := c.client.Get(ctx, client.ObjectKeyFromObject(claim), imp)
+	if client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, fmt.Errorf("reading the claim's import: %w", err)
+	}
+	exists := err == nil
+	if exists && !owns(claim, imp) {
+		return c.nameTaken(claim, imp)
+	}
+	image := &v1alpha1.VMDiskImage{}
+	err = c.client.Get(ctx, types.NamespacedName{Namespace: claim.Namespace, Name: name}, image)
+	if client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, fmt.Errorf("reading VMDiskImage %s: %w", name, err)
+	}
+	if apierrors.IsNotFound(err) || !image.DeletionTimestamp.IsZero() && !inFlight(imp) {
+		return c.withoutImage(ctx, claim, imp, name)
+	}
+	if !exists {
+		if controllerutil.AddFinalizer(image, finalizerImage) {
+			// First the hold on the image, then the import that needs it.
+			if err := c.client.Update(ctx, image); err != nil {
+				return ctrl.Result{}, fmt.Errorf("holding VMDiskImage %s: %w", name, err)
+			}
+		}
+		if err := c.client.Create(ctx, newImport(claim, image)); err != nil {
+			return ctrl.Result{}, fmt.Errorf("creating the claim's import: %w", err)
+		}
+	}
+	if err := c.openGate(ctx, claim); err != nil {
+		return ctrl.Result{}, err
+	}
+	c.wake(client.ObjectKeyFromObject(claim))
+	return ctrl.Result{}, nil
+}
+
+// newImport is the import of a claim, pinned to the VMDiskImage as it is now.
+func newImport(claim *corev1.PersistentVolumeClaim, image *v1alpha1.VMDiskImage) *v1alpha1.VMDiskImport {
+	return &v1alpha1.VMDiskImport{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: claim.Namespace, Name: claim.Name,
+			Labels:     map[string]string{labelName: "gild", labelManagedBy: "gild-populator", labelClaimUID: string(claim.UID)},
+			Finalizers: []string{finalizerImport},
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: "v1", Kind: "PersistentVolumeClaim", Name: claim.Name, UID: claim.UID,
+				Controller: ptr.To(true), BlockOwnerDeletion: ptr.To(false),
+			}},
+		},
+		Spec: v1alpha1.VMDiskImportSpec{
+			ClaimRef:  v1alpha1.ClaimReference{Name: claim.Name, UID: claim.UID},
+			ImageRef:  v1alpha1.ImageReference{Name: image.Name, UID: image.UID, Generation: image.Generation},
+			ImageSpec: *image.Spec.ImageSpec.DeepCopy(),
+		},
+	}
+}
+
+// nameTaken handles an import that bears the claim's name and is not the claim's. That of an
+// earlier claim goes by itself; one that somebody made by hand is not trusted.
+func (c *claimController) nameTaken(claim *corev1.PersistentVolumeClaim, imp *v1alpha1.VMDiskImport) (ctrl.Result, error) {
+	if metav1.GetControllerOf(imp) == nil {
+		c.events.Eventf(claim, corev1.EventTypeWarning, eventNameTaken,
+			"a VMDiskImport named %s exists that was not made for this claim: delete it", imp.Name)
+	}
+	return ctrl.Result{RequeueAfter: clearAgain}, nil
+}
+
+// withoutImage waits for the VMDiskImage, and drops an import of it that has not begun.
+func (c *claimController) withoutImage(ctx context.Context, claim *corev1.PersistentVolumeClaim, imp *v1alpha1.VMDiskImport, name string) (ctrl.Result, error) {
+	c.events.Eventf(claim, corev1.EventTypeWarning, eventImageNotFound,
+		"VMDiskImage %s does not exist in namespace %s: create it, the import starts by itself", name, claim.Namespace)
+	if imp.UID != "" && imp.DeletionTimestamp.IsZero() && !inFlight(imp) && imp.Status.Phase != v1alpha1.PhaseFailed {
+		if err := c.delete(ctx, imp, client.Preconditions{UID: &imp.UID}); err != nil {
+			return ctrl.Result{}, err
+		}
+		return ctrl.Result{RequeueAfter: clearAgain}, nil
+	}
+	if imp.UID == "" || imp.Status.Phase == v1alpha1.PhaseFailed {
+		gone, err := c.clearVolume(ctx, claim.UID)
+		if err != nil || !gone {
+			return ctrl.Result{RequeueAfter: clearAgain}, err
+		}
+	}
+	return ctrl.Result{}, nil
+}
+
+// openGate lets lib-volume-populator go on with a claim that asks for immediate binding although
+// its class waits for a consumer: it wants a node on the claim. PVC' is made without it.
+func (c *claimController) openGate(ctx context.Context, claim *corev1.PersistentVolumeClaim) error {
+	if !wantsImmediate(claim) || claim.Annotations[annotationSelectedNode] != "" || claim.Spec.StorageClassName == nil {
+		return nil
+	}
+	class, err := storageClass(ctx, c.client, *claim.Spec.StorageClassName)
+	if err != nil || class == nil || !waitsForConsumer(class) {
+		return err
+	}
+	node, err := anyReadyNode(ctx, c.live)
+	if err != nil {
+		return err
+	}
+	before := claim.DeepCopy()
+	metav1.SetMetaDataAnnotation(&claim.ObjectMeta, annotationSelectedNode, node)
+	if err := c.client.Patch(ctx, claim, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("asking for immediate binding: %w", err)
+	}
+	return nil
+}
+
+// checkBound looks at a claim that has a volume. One that was not handed over by us was bound by
+// the cluster to some volume that happened to fit, and holds no disk of ours.
+func (c *claimController) checkBound(ctx context.Context, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
+	imp := &v1alpha1.VMDiskImport{}
+	err := c.client.Get(ctx, client.ObjectKeyFromObject(claim), imp)
+	if client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, fmt.Errorf("reading the claim's import: %w", err)
+	}
+	unfinished := err == nil && owns(claim, imp) && imp.Status.Phase != v1alpha1.PhaseSucceeded
+	if !unfinished && !controllerutil.ContainsFinalizer(claim, finalizerClaim) {
+		return ctrl.Result{}, nil
+	}
+	pv := &corev1.PersistentVolume{}
+	if err := c.live.Get(ctx, types.NamespacedName{Name: claim.Spec.VolumeName}, pv); err != nil {
+		return ctrl.Result{}, fmt.Errorf("reading volume %s: %w", claim.Spec.VolumeName, err)
+	}
+	if pv.Annotations[annotationPopulatedFrom] != "" {
+		return ctrl.Result{}, nil
+	}
+	foreign := state{phase: v1alpha1.PhaseFailed, reason: reasonForeignVolume, message: fmt.Sprintf(
+		"the cluster bound the claim to volume %s before it could be filled, so it does NOT hold the disk: delete the claim and use a StorageClass that has no such volume", pv.Name)}
+	if unfinished && imp.Status.Phase != v1alpha1.PhaseFailed {
+		before := imp.DeepCopy()
+		foreign.apply(imp, c.clock.Now())
+		if err := c.client.Status().Patch(ctx, imp, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+			return ctrl.Result{}, fmt.Errorf("writing the import's status: %w", err)
+		}
+	}
+	c.events.Event(claim, corev1.EventTypeWarning, reasonForeignVolume, foreign.message)
+	return c.letGo(ctx, claim)
+}
+
+// dissolve clears up after a claim that is being deleted, whatever of its VMDiskImage, class or
+// node still exists.
+func (c *claimController) dissolve(ctx context.Context, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
+	imp := &v1alpha1.VMDiskImport{}
+	err := c.client.Get(ctx, client.ObjectKeyFromObject(claim), imp)
+	switch {
+	case client.IgnoreNotFound(err) != nil:
+		return ctrl.Result{}, fmt.Errorf("reading the claim's import: %w", err)
+	case err == nil && owns(claim, imp):
+		if err := c.delete(ctx, imp, client.Preconditions{UID: &imp.UID}); err != nil {
+			return ctrl.Result{}, err
+		}
+		return ctrl.Result{RequeueAfter: clearAgain}, nil
+	}
+	c.events.forget(string(claim.UID))
+	return c.letGo(ctx, claim)
+}
+
+// letGo removes PVC' and then lib-volume-populator's finalizer from a claim.
+func (c *claimController) letGo(ctx context.Context, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
+	for _, clearAway := range []func(context.Context, types.UID) (bool, error){c.clearAttempts, c.clearVolume} {
+		if gone, err := clearAway(ctx, claim.UID); err != nil || !gone {
+			return ctrl.Result{RequeueAfter: clearAgain}, err
+		}
+	}
+	before := claim.DeepCopy()
+	if !controllerutil.RemoveFinalizer(claim, finalizerClaim) {
+		return ctrl.Result{}, nil
+	}
+	err := c.client.Patch(ctx, claim, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	return ctrl.Result{}, client.IgnoreNotFound(err)
+}
+
+// inFlight reports whether an import has begun and not ended.
+func inFlight(imp *v1alpha1.VMDiskImport) bool {
+	return imp.Status.Attempts > 0 && !ended(imp)
+}
+

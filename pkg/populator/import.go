@@ -1,0 +1,261 @@
+package populator
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+)
+
+const (
+	// askAgain is how often something missing is asked for: a Secret that appears starts the
+	// import within 10 s.
+	askAgain = 5 * time.Second
+	// clearAgain is how often remains are looked at while they go.
+	clearAgain = time.Second
+)
+
+// importController carries out VMDiskImports: one Job per attempt, and nothing left
+// behind. It alone decides about attempts.
+type importController struct {
+	logs   LogTail
+	clock  clock.PassiveClock
+	events record.EventRecorder
+	queue  *queue
+	pace   *pace
+	remains
+	// wake makes lib-volume-populator look at a claim again.
+	wake func(claim types.NamespacedName)
+
+	importerImage string
+	template      []byte
+}
+
+// Reconcile takes the next step of one import.
+func (c *importController) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	imp := &v1alpha1.VMDiskImport{}
+	if err := c.client.Get(ctx, request.NamespacedName, imp); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !imp.DeletionTimestamp.IsZero() {
+		return c.finalize(ctx, imp)
+	}
+	claim := &corev1.PersistentVolumeClaim{}
+	err := c.client.Get(ctx, types.NamespacedName{Namespace: imp.Namespace, Name: imp.Spec.ClaimRef.Name}, claim)
+	if client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, fmt.Errorf("reading claim %s: %w", imp.Spec.ClaimRef.Name, err)
+	}
+	if !owns(claim, imp) {
+		// Not ours, or the claim is gone and garbage collection will come: never act on it.
+		return ctrl.Result{}, nil
+	}
+	if !claim.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, c.remove(ctx, imp)
+	}
+	if controllerutil.AddFinalizer(imp, finalizerImport) {
+		return ctrl.Result{}, c.client.Update(ctx, imp)
+	}
+	return c.step(ctx, imp, claim)
+}
+
+// owns reports whether an import belongs to this very claim: a name alone proves nothing.
+func owns(claim *corev1.PersistentVolumeClaim, imp *v1alpha1.VMDiskImport) bool {
+	return claim.UID != "" && imp.Spec.ClaimRef.UID == claim.UID && metav1.IsControlledBy(imp, claim)
+}
+
+func (c *importController) step(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
+	var jobs batchv1.JobList
+	if err := c.client.List(ctx, &jobs, client.InNamespace(c.namespace), client.MatchingLabels{labelClaimUID: string(claim.UID)}); err != nil {
+		return ctrl.Result{}, fmt.Errorf("listing Jobs: %w", err)
+	}
+	next, job, wait := nextStep(imp, jobs.Items, c.clock.Now())
+	switch next {
+	case stepFinish:
+		return c.finish(ctx, imp)
+	case stepGiveUp:
+		return c.giveUp(ctx, imp)
+	case stepWatch:
+		c.queue.hold(claim.UID, hostOf(&imp.Spec.Source))
+		return c.watch(ctx, imp, job)
+	case stepLost:
+		return c.lost(ctx, imp)
+	case stepRest:
+		return c.rest(ctx, imp, wait)
+	default:
+		return c.start(ctx, imp, claim)
+	}
+}
+
+// finish clears up after success; only then is the import Ready and its volume handed over.
+func (c *importController) finish(ctx context.Context, imp *v1alpha1.VMDiskImport) (ctrl.Result, error) {
+	c.queue.leave(imp.Spec.ClaimRef.UID)
+	if imp.Status.Phase == v1alpha1.PhaseSucceeded {
+		return ctrl.Result{}, nil
+	}
+	if gone, err := c.clearAttempts(ctx, imp.Spec.ClaimRef.UID); err != nil || !gone {
+		return ctrl.Result{RequeueAfter: clearAgain}, err
+	}
+	result := imp.Status.Result
+	done := state{phase: v1alpha1.PhaseSucceeded, reason: reasonSucceeded, message: fmt.Sprintf(
+		"the disk of %s is on its volume: %s, %s read in %s s",
+		formatBytes(result.VirtualSize), result.SourceFormat, formatBytes(result.TransferredBytes), result.Seconds)}
+	if err := c.record(ctx, imp, done, nil); err != nil {
+		return ctrl.Result{}, err
+	}
+	c.tell(imp, corev1.EventTypeNormal, eventSucceeded, done.message)
+	c.wake(claimOf(imp))
+	return ctrl.Result{}, nil
+}
+
+// giveUp clears up after an import that failed, PVC' with its volume included, and starts it anew
+// when what it was made from has changed.
+func (c *importController) giveUp(ctx context.Context, imp *v1alpha1.VMDiskImport) (ctrl.Result, error) {
+	uid := imp.Spec.ClaimRef.UID
+	c.queue.leave(uid)
+	if gone, err := c.clearAttempts(ctx, uid); err != nil || !gone {
+		return ctrl.Result{RequeueAfter: clearAgain}, err
+	}
+	if gone, err := c.clearVolume(ctx, uid); err != nil || !gone {
+		return ctrl.Result{RequeueAfter: clearAgain}, err
+	}
+	anew, err := c.outdated(ctx, imp)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if anew != "" {
+		c.tell(imp, corev1.EventTypeNormal, eventRestarted, anew+": starting anew")
+		return ctrl.Result{}, c.remove(ctx, imp)
+	}
+	if len(imp.Status.References) == 0 {
+		return ctrl.Result{}, nil // a change of the VMDiskImage wakes it
+	}
+	return ctrl.Result{RequeueAfter: askAgain}, nil
+}
+
+// outdated says what has changed since the import was made; empty when nothing has.
+func (c *importController) outdated(ctx context.Context, imp *v1alpha1.VMDiskImport) (string, error) {
+	if edited, err := c.imageEdited(ctx, imp); edited || err != nil {
+		return "the VMDiskImage was changed", err
+	}
+	if other, err := changed(ctx, c.live, imp); other || err != nil {
+		return "a Secret or ConfigMap of the VMDiskImage was changed", err
+	}
+	return "", nil
+}
+
+// imageEdited reports whether the VMDiskImage asks for something else now. While it does not
+// exist there is nothing to start anew from.
+func (c *importController) imageEdited(ctx context.Context, imp *v1alpha1.VMDiskImport) (bool, error) {
+	image := &v1alpha1.VMDiskImage{}
+	err := c.client.Get(ctx, types.NamespacedName{Namespace: imp.Namespace, Name: imp.Spec.ImageRef.Name}, image)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading VMDiskImage %s: %w", imp.Spec.ImageRef.Name, err)
+	}
+	return image.DeletionTimestamp.IsZero() &&
+		(image.UID != imp.Spec.ImageRef.UID || image.Generation != imp.Spec.ImageRef.Generation), nil
+}
+
+// rest clears up after an attempt and waits for the time of the next one. An edit of the
+// VMDiskImage ends the wait: the user has mended something.
+func (c *importController) rest(ctx context.Context, imp *v1alpha1.VMDiskImport, wait time.Duration) (ctrl.Result, error) {
+	c.queue.leave(imp.Spec.ClaimRef.UID)
+	if gone, err := c.clearAttempts(ctx, imp.Spec.ClaimRef.UID); err != nil || !gone {
+		return ctrl.Result{RequeueAfter: clearAgain}, err
+	}
+	if edited, err := c.imageEdited(ctx, imp); edited || err != nil {
+		if err == nil {
+			err = c.remove(ctx, imp)
+		}
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: wait}, nil
+}
+
+// lost handles a Job that is recorded but not there: somebody deleted it. The API server has
+// the last word, since our cache may be behind our own writes.
+func (c *importController) lost(ctx context.Context, imp *v1alpha1.VMDiskImport) (ctrl.Result, error) {
+	key := types.NamespacedName{Namespace: c.namespace, Name: jobName(imp.Spec.ClaimRef.UID, imp.Status.Attempts)}
+	err := c.live.Get(ctx, key, &batchv1.Job{})
+	switch {
+	case err == nil:
+		return ctrl.Result{RequeueAfter: clearAgain}, nil
+	case !apierrors.IsNotFound(err):
+		return ctrl.Result{}, fmt.Errorf("reading Job %s: %w", key.Name, err)
+	}
+	return c.retry(ctx, imp, outcome{reason: reasonAttemptLost, message: "the Job of the attempt was deleted"})
+}
+
+// finalize ends a deleted import: its attempt is stopped and nothing of it stays.
+func (c *importController) finalize(ctx context.Context, imp *v1alpha1.VMDiskImport) (ctrl.Result, error) {
+	uid := imp.Spec.ClaimRef.UID
+	c.queue.leave(uid)
+	c.pace.forget(imp.UID)
+	if !controllerutil.ContainsFinalizer(imp, finalizerImport) {
+		return ctrl.Result{}, nil
+	}
+	if gone, err := c.clearAttempts(ctx, uid); err != nil || !gone {
+		return ctrl.Result{RequeueAfter: clearAgain}, err
+	}
+	controllerutil.RemoveFinalizer(imp, finalizerImport)
+	if err := c.client.Update(ctx, imp); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	c.wake(claimOf(imp))
+	return ctrl.Result{}, nil
+}
+
+// remove deletes this very import; the claim controller makes a new one if the claim still wants it.
+func (c *importController) remove(ctx context.Context, imp *v1alpha1.VMDiskImport) error {
+	err := c.client.Delete(ctx, imp, client.Preconditions{UID: &imp.UID})
+	return client.IgnoreNotFound(err)
+}
+
+// record writes a state and what change adds to it, if that makes a difference. A write from an
+// outdated view of the import is refused by the API server and tried again.
+func (c *importController) record(ctx context.Context, imp *v1alpha1.VMDiskImport, s state, change func(*v1alpha1.VMDiskImportStatus)) error {
+	before := imp.DeepCopy()
+	if change != nil {
+		change(&imp.Status)
+	}
+	s.apply(imp, c.clock.Now())
+	if equality.Semantic.DeepEqual(before.Status, imp.Status) {
+		return nil
+	}
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if err := c.client.Status().Patch(ctx, imp, patch); err != nil {
+		return fmt.Errorf("writing the import's status: %w", err)
+	}
+	if s.warn {
+		c.tell(imp, corev1.EventTypeWarning, eventWaiting, s.reason+": "+s.message)
+	}
+	return nil
+}
+
+// tell makes an event on the claim, where its user looks.
+func (c *importController) tell(imp *v1alpha1.VMDiskImport, eventType, reason, message string) {
+	claim := &corev1.PersistentVolumeClaim{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: imp.Namespace, Name: imp.Spec.ClaimRef.Name, UID: imp.Spec.ClaimRef.UID},
+	}
+	c.events.Event(claim, eventType, reason, message)
+}
+
+func claimOf(imp *v1alpha1.VMDiskImport) types.NamespacedName {
+	return types.NamespacedName{Namespace: imp.Namespace, Name: imp.Spec.ClaimRef.Name}
+}

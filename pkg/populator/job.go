@@ -1,0 +1,224 @@
+package populator
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/utils/ptr"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/importer"
+)
+
+// Where things are in an importer pod.
+const (
+	targetDevice    = "/dev/target"
+	targetDirectory = "/target"
+	secretDirectory = "/run/gild/secret" //nolint:gosec // a directory's name, not a secret.
+	caDirectory     = "/run/gild/ca"
+	scratchDir      = "/scratch"
+	terminationLog  = "/dev/termination-log"
+
+	// importerID is KubeVirt's qemu user and group; a virtual machine reads the disk as it.
+	importerID = 107
+)
+
+// attempt is all that the Job of one attempt is made from.
+type attempt struct {
+	number int32
+	spec   v1alpha1.VMDiskImportSpec
+	// claim is the user's claim, target is PVC'.
+	claim, target *corev1.PersistentVolumeClaim
+	credentials   *credentials
+	// image of the importer, and the operator's template as JSON, empty for none.
+	image    string
+	template []byte
+}
+
+// options are the importer's flags for an attempt.
+func (a *attempt) options() importer.Options {
+	o := importer.Options{
+		Source:         a.spec.Source.HTTP.URL,
+		Target:         targetDirectory,
+		TargetFormat:   cmp.Or(string(a.spec.Format), importer.FormatRaw),
+		SourceFormat:   importer.FormatAuto,
+		Checksum:       a.spec.Checksum,
+		ScratchDir:     scratchDir,
+		Progress:       importer.ProgressJSON,
+		TerminationLog: terminationLog,
+	}
+	if isBlock(a.claim) {
+		o.Target = targetDevice
+	}
+	if a.spec.Size != nil {
+		o.TargetSize = importer.Size(a.spec.Size.Value())
+	}
+	if len(a.credentials.secret) > 0 {
+		o.SecretDir = secretDirectory
+	}
+	if a.credentials.ca != nil {
+		o.CADir = caDirectory
+	}
+	return o
+}
+
+// importJob is the Job of one attempt: one pod, never retried by the Job itself. Only the
+// import controller decides about a next attempt.
+func importJob(a *attempt) (*batchv1.Job, error) {
+	template, err := podTemplate(a)
+	if err != nil {
+		return nil, err
+	}
+	meta := metav1.ObjectMeta{
+		Namespace:   a.target.Namespace,
+		Name:        jobName(a.claim.UID, a.number),
+		Labels:      attemptLabels(a),
+		Annotations: attemptAnnotations(a),
+	}
+	return &batchv1.Job{ObjectMeta: meta, Spec: batchv1.JobSpec{
+		BackoffLimit:         ptr.To[int32](0),
+		PodReplacementPolicy: ptr.To(batchv1.Failed),
+		Template:             *template,
+	}}, nil
+}
+
+func attemptLabels(a *attempt) map[string]string {
+	labels := importLabels(a.claim.UID)
+	labels[labelAttempt] = strconv.FormatInt(int64(a.number), 10)
+	return labels
+}
+
+func attemptAnnotations(a *attempt) map[string]string {
+	return map[string]string{
+		annotationClaim:     a.claim.Namespace + "/" + a.claim.Name,
+		annotationTargetUID: string(a.target.UID),
+	}
+}
+
+// podTemplate merges the operator's template into ours. What the import's safety hangs on is
+// set again after the merge: arguments, volumes, labels, our finalizer, no token, no restarts.
+func podTemplate(a *attempt) (*corev1.PodTemplateSpec, error) {
+	ours := ourTemplate(a)
+	if len(a.template) == 0 {
+		return ours, nil
+	}
+	base, err := json.Marshal(ours)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the importer's pod: %w", err)
+	}
+	merged, err := strategicpatch.StrategicMergePatch(base, a.template, &corev1.PodTemplateSpec{})
+	if err != nil {
+		return nil, fmt.Errorf("merging --job-template: %w", err)
+	}
+	result := &corev1.PodTemplateSpec{}
+	if err := json.Unmarshal(merged, result); err != nil {
+		return nil, fmt.Errorf("merging --job-template: %w", err)
+	}
+	if result.Labels == nil {
+		result.Labels = map[string]string{}
+	}
+	maps.Copy(result.Labels, ours.Labels)
+	maps.Copy(result.Annotations, ours.Annotations)
+	result.Finalizers = ours.Finalizers
+	result.Spec.RestartPolicy = ours.Spec.RestartPolicy
+	result.Spec.AutomountServiceAccountToken = ours.Spec.AutomountServiceAccountToken
+	for i := range result.Spec.Containers {
+		if c := &result.Spec.Containers[i]; c.Name == importerContainer {
+			c.Command, c.Args = nil, ours.Spec.Containers[0].Args
+			c.VolumeDevices = ours.Spec.Containers[0].VolumeDevices
+		}
+	}
+	return result, nil
+}
+
+func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
+	options := a.options()
+	container := corev1.Container{
+		Name:                     importerContainer,
+		Image:                    a.image,
+		Args:                     options.Args(),
+		Env:                      []corev1.EnvVar{{Name: "HOME", Value: scratchDir}, {Name: "TMPDIR", Value: scratchDir}},
+		TerminationMessagePath:   terminationLog,
+		TerminationMessagePolicy: corev1.TerminationMessageReadFile,
+		Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("128Mi")},
+			Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2"), corev1.ResourceMemory: resource.MustParse("640Mi")},
+		},
+		SecurityContext: &corev1.SecurityContext{
+			AllowPrivilegeEscalation: ptr.To(false),
+			ReadOnlyRootFilesystem:   ptr.To(true),
+			RunAsNonRoot:             ptr.To(true),
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+	}
+	volumes := []corev1.Volume{
+		{Name: "target", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: a.target.Name}}},
+		{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: scratchLimit(a.claim)}}},
+	}
+	container.VolumeMounts = []corev1.VolumeMount{{Name: "scratch", MountPath: scratchDir}}
+	if isBlock(a.claim) {
+		container.VolumeDevices = []corev1.VolumeDevice{{Name: "target", DevicePath: targetDevice}}
+	} else {
+		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: "target", MountPath: targetDirectory})
+	}
+	if options.SecretDir != "" {
+		volumes = append(volumes, secretVolume(a))
+		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: "secret", MountPath: secretDirectory, ReadOnly: true})
+	}
+	if options.CADir != "" {
+		volumes = append(volumes, corev1.Volume{Name: "ca", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: copyName(a.claim.UID)},
+		}}})
+		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: "ca", MountPath: caDirectory, ReadOnly: true})
+	}
+	return &corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: attemptLabels(a), Annotations: attemptAnnotations(a), Finalizers: []string{finalizerPod}},
+		Spec: corev1.PodSpec{
+			RestartPolicy:                 corev1.RestartPolicyNever,
+			AutomountServiceAccountToken:  ptr.To(false),
+			EnableServiceLinks:            ptr.To(false),
+			TerminationGracePeriodSeconds: ptr.To[int64](10),
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](importerID), RunAsGroup: ptr.To[int64](importerID),
+				FSGroup: ptr.To[int64](importerID), FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			Containers: []corev1.Container{container},
+			Volumes:    volumes,
+		},
+	}
+}
+
+// secretVolume mounts the copied Secret as the importer's --secret-dir: credentials at its top,
+// every header as a file below headers/.
+func secretVolume(a *attempt) corev1.Volume {
+	var items []corev1.KeyToPath
+	for _, key := range slices.Sorted(maps.Keys(a.credentials.secret)) {
+		items = append(items, corev1.KeyToPath{Key: key, Path: strings.Replace(key, ".", "/", 1)})
+	}
+	return corev1.Volume{Name: "secret", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+		SecretName: copyName(a.claim.UID), Items: items, DefaultMode: ptr.To[int32](0o440),
+	}}}
+}
+
+// scratchLimit bounds the scratch directory: an image in its file form is hardly ever larger
+// than the claim for its disk.
+func scratchLimit(claim *corev1.PersistentVolumeClaim) *resource.Quantity {
+	size := claim.Spec.Resources.Requests[corev1.ResourceStorage]
+	return resource.NewQuantity(size.Value()+size.Value()/8+64<<20, resource.BinarySI)
+}
+
+func isBlock(claim *corev1.PersistentVolumeClaim) bool {
+	return claim.Spec.VolumeMode != nil && *claim.Spec.VolumeMode == corev1.PersistentVolumeBlock
+}

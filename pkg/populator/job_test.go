@@ -1,0 +1,113 @@
+package populator
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	psaapi "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/yaml"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+)
+
+//nolint:gochecknoglobals // a flag of the test binary.
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const jobTemplate = `
+metadata:
+  annotations: {team: platform}
+  labels: {gild.dev/claim-uid: forged}
+  finalizers: [example.org/never]
+spec:
+  restartPolicy: Always
+  automountServiceAccountToken: true
+  nodeSelector: {kubernetes.io/arch: amd64}
+  tolerations: [{key: storage, operator: Exists}]
+  imagePullSecrets: [{name: pull}]
+  containers:
+  - name: importer
+    args: [--source, http://evil.example.org]
+    env: [{name: HTTPS_PROXY, value: "http://proxy.example.org:3128"}]
+    resources: {limits: {memory: 1Gi}}
+`
+
+// attempts are the attempts whose Jobs are kept as golden files.
+func attempts(t *testing.T) map[string]*attempt {
+	t.Helper()
+	block := testAttempt()
+	block.claim.Spec.VolumeMode = ptr.To(corev1.PersistentVolumeBlock)
+
+	private := testAttempt()
+	private.number = 3
+	private.spec.Checksum = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+	private.spec.Format = v1alpha1.DiskFormatQcow2
+	private.spec.Size = ptr.To(resource.MustParse("20Gi"))
+	private.credentials = &credentials{
+		secret: map[string][]byte{"username": []byte("canary"), "password": []byte("canary"), headerKey(0): []byte("X-Team: canary")},
+		ca:     &corev1.ConfigMap{Data: map[string]string{"ca.pem": "canary"}},
+	}
+
+	templated := testAttempt()
+	path := filepath.Join(t.TempDir(), "template.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(jobTemplate), 0o600))
+	template, err := readJobTemplate(path)
+	require.NoError(t, err)
+	templated.template = template
+	return map[string]*attempt{"filesystem": testAttempt(), "block": block, "private": private, "templated": templated}
+}
+
+func TestImportJob(t *testing.T) {
+	for name, a := range attempts(t) {
+		t.Run(name, func(t *testing.T) {
+			job, err := importJob(a)
+			require.NoError(t, err)
+			got, err := yaml.Marshal(job)
+			require.NoError(t, err)
+			require.NotContains(t, string(got), "canary", "a secret is in the Job")
+
+			golden := filepath.Join("testdata", "job-"+name+".yaml")
+			if *update {
+				require.NoError(t, os.WriteFile(golden, got, 0o600))
+			}
+			want, err := os.ReadFile(golden)
+			require.NoError(t, err)
+			require.Equal(t, string(want), string(got))
+		})
+	}
+}
+
+func TestImporterPodIsRestricted(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	require.NoError(t, err)
+	for name, a := range attempts(t) {
+		t.Run(name, func(t *testing.T) {
+			job, err := importJob(a)
+			require.NoError(t, err)
+			pod := job.Spec.Template
+			for _, check := range evaluator.EvaluatePod(psaapi.LevelVersion{Level: psaapi.LevelRestricted, Version: psaapi.LatestVersion()}, &pod.ObjectMeta, &pod.Spec) {
+				require.True(t, check.Allowed, "%s: %s", check.ForbiddenReason, check.ForbiddenDetail)
+			}
+			require.False(t, *pod.Spec.AutomountServiceAccountToken)
+			require.Equal(t, []string{finalizerPod}, pod.Finalizers)
+			for _, c := range pod.Spec.Containers {
+				require.NotEmpty(t, c.Resources.Limits.Memory().Value())
+				require.NotEmpty(t, c.Resources.Requests.Cpu().MilliValue())
+				require.True(t, *c.SecurityContext.ReadOnlyRootFilesystem)
+			}
+		})
+	}
+}
+
+func TestReadJobTemplateRefusesUnknownFields(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "template.yaml")
+	require.NoError(t, os.WriteFile(path, []byte("spec: {tolerationz: []}"), 0o600))
+	_, err := readJobTemplate(path)
+	require.ErrorContains(t, err, "tolerationz")
+}

@@ -1,0 +1,209 @@
+package populator
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+)
+
+func objectsOf(list client.ObjectList) ([]runtime.Object, error) { return meta.ExtractList(list) }
+
+// privateImage refers to a Secret, headers and a CA, so that copies are made too.
+func privateImage() *v1alpha1.VMDiskImage {
+	image := testImage()
+	image.Spec.Source.HTTP.SecretRef = "login"
+	image.Spec.Source.HTTP.CertConfigMap = "ca"
+	return image
+}
+
+func login(password string) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "vms", Name: "login"},
+		Data: map[string][]byte{"username": []byte("reader"), "password": []byte(password)}}
+}
+
+func ca() *corev1.ConfigMap {
+	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "vms", Name: "ca"}, Data: map[string]string{"ca.pem": "-"}}
+}
+
+// TestCrashAtEveryWrite crashes the populator at each of its writes, once before and once after the
+// write is applied: whatever happens, there is one import, one attempt counts, there are never two
+// writers, and nothing is left behind.
+func TestCrashAtEveryWrite(t *testing.T) {
+	for _, scenario := range []struct {
+		name string
+		end  func(attempt int32) (int32, string)
+		want v1alpha1.ImportPhase
+		// attempts is the number of Jobs that a run without a crash makes.
+		attempts int
+	}{
+		{"success", nil, v1alpha1.PhaseSucceeded, 1},
+		{"retry, then success", func(attempt int32) (int32, string) {
+			if attempt == 1 {
+				return 1, `{"reason":"ServerError","message":"503"}`
+			}
+			return 0, `{"reason":"Imported","virtualSize":1024,"seconds":1}`
+		}, v1alpha1.PhaseSucceeded, 2},
+		{"failure", func(int32) (int32, string) { return 11, `{"reason":"ChecksumMismatch","message":"x"}` }, v1alpha1.PhaseFailed, 1},
+	} {
+		run := func(t *testing.T, crashAt int, applied bool) (writes int) {
+			w := newWorld(t, privateImage(), testClaim(), login("pw"), ca(), fastClass())
+			w.crashAt, w.applied = crashAt, applied
+			if scenario.end != nil {
+				w.end = scenario.end
+			}
+			w.settle(w.phase(scenario.want))
+			for range 3 {
+				w.tick()
+			}
+			require.Equal(t, 1, w.running, "two writers at once")
+			require.Len(t, w.jobs, scenario.attempts)
+			w.requireNothingLeft(scenario.want == v1alpha1.PhaseSucceeded)
+			return w.writes
+		}
+		t.Run(scenario.name, func(t *testing.T) {
+			writes := run(t, 0, false)
+			require.Greater(t, writes, 8)
+			for k := 1; k <= writes; k++ {
+				for _, applied := range []bool{false, true} {
+					t.Run(fmt.Sprintf("write %d, applied %v", k, applied), func(t *testing.T) { run(t, k, applied) })
+				}
+			}
+		})
+	}
+}
+
+// TestCrashWhileTheClaimGoes deletes the claim in the middle of the import and crashes at each write.
+func TestCrashWhileTheClaimGoes(t *testing.T) {
+	run := func(t *testing.T, crashAt int, applied bool) int {
+		claim := testClaim()
+		claim.Finalizers = append(claim.Finalizers, finalizerClaim)
+		w := newWorld(t, privateImage(), claim, login("pw"), ca(), fastClass())
+		w.settle(func() bool { return w.running == 1 })
+		before := w.writes
+		w.crashAt, w.applied = before+crashAt, applied
+		if crashAt == 0 {
+			w.crashAt = 0
+		}
+		require.NoError(t, w.store.Delete(t.Context(), w.findClaim()))
+		w.settle(func() bool {
+			claim := w.findClaim()
+			return claim != nil && len(claim.Finalizers) == 1 && w.findImport() == nil
+		})
+		w.requireNothingLeft(false)
+		return w.writes - before
+	}
+	writes := run(t, 0, false)
+	require.Greater(t, writes, 4)
+	for k := 1; k <= writes; k++ {
+		for _, applied := range []bool{false, true} {
+			t.Run(fmt.Sprintf("write %d, applied %v", k, applied), func(t *testing.T) { run(t, k, applied) })
+		}
+	}
+}
+
+func TestMissingSecretIsWaitedFor(t *testing.T) {
+	w := newWorld(t, privateImage(), testClaim(), ca(), fastClass())
+	w.settle(func() bool { imp := w.findImport(); return imp != nil && imp.Status.Phase == v1alpha1.PhasePending })
+	ready := meta.FindStatusCondition(w.findImport().Status.Conditions, v1alpha1.ConditionReady)
+	require.Equal(t, reasonSecretNotFound, ready.Reason)
+	require.Contains(t, ready.Message, "login")
+	require.Contains(t, <-w.events.Events, reasonSecretNotFound)
+	require.NoError(t, w.store.Create(t.Context(), login("pw")))
+	w.settle(w.phase(v1alpha1.PhaseSucceeded))
+	require.Len(t, w.jobs, 1)
+}
+
+func TestFailedImportStartsAnew(t *testing.T) {
+	failing := func(int32) (int32, string) { return 10, `{"reason":"AuthenticationFailed","message":"401"}` }
+	for name, mend := range map[string]func(*testing.T, *world){
+		"image edited": func(t *testing.T, w *world) {
+			image := &v1alpha1.VMDiskImage{}
+			require.True(t, w.find(image, "vms", "debian-12"))
+			image.Generation++
+			require.NoError(t, w.store.Update(t.Context(), image))
+		},
+		"secret replaced": func(t *testing.T, w *world) {
+			require.NoError(t, w.store.Update(t.Context(), login("better")))
+		},
+		"import deleted": func(t *testing.T, w *world) {
+			require.NoError(t, w.store.Delete(t.Context(), w.findImport()))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, privateImage(), testClaim(), login("pw"), ca(), fastClass())
+			good := w.end
+			w.end = failing
+			w.settle(w.phase(v1alpha1.PhaseFailed))
+			for range 5 {
+				w.tick()
+			}
+			require.True(t, w.phase(v1alpha1.PhaseFailed)(), "nothing has changed, so nothing starts anew")
+			require.Len(t, w.jobs, 1)
+			w.requireNothingLeft(false)
+
+			w.end = good
+			mend(t, w)
+			w.settle(w.phase(v1alpha1.PhaseSucceeded))
+			require.EqualValues(t, 1, w.findImport().Status.Attempts, "attempts are counted anew")
+		})
+	}
+}
+
+func TestDeletedImageIsHeldWhileItsImportRuns(t *testing.T) {
+	w := newWorld(t, testImage(), testClaim(), fastClass())
+	w.settle(func() bool { return w.running == 1 })
+	image := &v1alpha1.VMDiskImage{}
+	require.True(t, w.find(image, "vms", "debian-12"))
+	require.NoError(t, w.store.Delete(t.Context(), image))
+	w.settle(w.phase(v1alpha1.PhaseSucceeded))
+	w.tick()
+	require.False(t, w.find(image, "vms", "debian-12"), "let go once the import has ended")
+}
+
+func TestForgedImportIsNotTrusted(t *testing.T) {
+	forged := testImport()
+	forged.OwnerReferences = nil
+	w := newWorld(t, testImage(), testClaim(), fastClass(), forged)
+	for range 5 {
+		w.tick()
+	}
+	require.Empty(t, w.jobs)
+	require.Contains(t, <-w.events.Events, eventNameTaken)
+	require.NoError(t, w.store.Delete(t.Context(), w.findImport()))
+	imp := w.findImport()
+	if imp != nil { // its finalizer is not ours to keep
+		imp.Finalizers = nil
+		require.NoError(t, w.store.Update(t.Context(), imp))
+	}
+	w.settle(w.phase(v1alpha1.PhaseSucceeded))
+}
+
+func TestHandedOverVolumeIsNeverWrittenTo(t *testing.T) {
+	w := newWorld(t, testImage(), testClaim(), fastClass())
+	for range 2 {
+		w.tick()
+	}
+	prime := &corev1.PersistentVolumeClaim{}
+	require.True(t, w.find(prime, systemNamespace, primeName("0c1a")))
+	w = newWorld(t, testImage(), testClaim(), fastClass())
+	bound := testPrime(testClaim())
+	bound.Spec.VolumeName = "pv-1"
+	pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv-1"}, Spec: corev1.PersistentVolumeSpec{
+		ClaimRef: &corev1.ObjectReference{Namespace: "vms", Name: "web-1", UID: "0c1a"}}}
+	require.NoError(t, w.store.Create(t.Context(), bound))
+	require.NoError(t, w.store.Create(t.Context(), pv))
+	for range 10 {
+		w.tick()
+	}
+	require.Empty(t, w.jobs)
+	ready := meta.FindStatusCondition(w.findImport().Status.Conditions, v1alpha1.ConditionReady)
+	require.Equal(t, reasonVolumeReplaced, ready.Reason)
+}

@@ -1,0 +1,217 @@
+package populator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	populatormachinery "github.com/kubernetes-csi/lib-volume-populator/v3/populator-machinery"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
+	kubeinformers "k8s.io/client-go/informers"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+)
+
+// machinery runs lib-volume-populator for VMDiskImage. The library makes PVC', hands its volume over
+// and removes PVC'; all it asks of us is when. It is called again and again, also for claims that
+// have been bound for years, so nothing here does more than read our record.
+//
+// It is kept within bounds: it has no leader election (it runs under our
+// leader), polls with a back-off of up to 16 minutes (our queue is capped and woken), emits events
+// with every update (our recorder drops them) and always makes PVC' again (the mutator is the gate).
+type machinery struct {
+	kubeconfig string
+	discovery  discovery.DiscoveryInterface
+	events     *eventRecorder
+	remains
+	queue workqueue.TypedRateLimitingInterface[any]
+}
+
+const (
+	// firstPoll and lastPoll bound how often the library asks whether an import is complete. The
+	// import controller wakes it when one is, so this only covers a missed call.
+	firstPoll = 500 * time.Millisecond
+	lastPoll  = 15 * time.Second
+	// kindRetry is how often a missing kind is looked for. The library would wait for it in
+	// silence, and end the process at a signal.
+	kindRetry = 5 * time.Second
+)
+
+func newLibraryQueue() workqueue.TypedRateLimitingInterface[any] {
+	return workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[any](firstPoll, lastPoll))
+}
+
+// wake makes the library look at a claim now.
+func (m *machinery) wake(claim types.NamespacedName) {
+	key := "pvc/" + claim.String()
+	m.queue.Forget(key)
+	m.queue.Add(key)
+}
+
+// NeedLeaderElection makes the library the leader's.
+func (m *machinery) NeedLeaderElection() bool { return true }
+
+// Start runs the library until ctx ends. The library stops by its own signal handler; on a lost
+// lease the process ends, since there is no other way to stop it without a panic.
+func (m *machinery) Start(ctx context.Context) error {
+	gvr := v1alpha1.GroupVersion().WithResource("vmdiskimages")
+	if err := m.awaitKind(ctx, gvr); err != nil {
+		return nil //nolint:nilerr // the process is stopping.
+	}
+	go populatormachinery.RunControllerWithConfig(populatormachinery.VolumePopulatorConfig{
+		Kubeconfig: m.kubeconfig,
+		Namespace:  m.namespace,
+		Prefix:     Prefix,
+		Gk:         schema.GroupKind{Group: v1alpha1.Group, Kind: "VMDiskImage"},
+		Gvr:        gvr,
+		Workqueue:  m.queue,
+		Recorder:   m.events,
+		MutatorConfig: &populatormachinery.MutatorConfig{PvcPrimeMutator: func(p populatormachinery.PvcPrimeMutatorParams) (*corev1.PersistentVolumeClaim, error) {
+			return m.mutate(ctx, p.PvcPrime)
+		}},
+		ProviderFunctionConfig: &populatormachinery.ProviderFunctionConfig{
+			PopulateCompleteFn: m.complete,
+			PopulateCleanupFn:  m.cleanUp,
+		},
+		SharedInformerOptions: []kubeinformers.SharedInformerOption{kubeinformers.WithTransform(trim)},
+	})
+	<-ctx.Done()
+	return nil
+}
+
+// awaitKind waits until the API server knows our kind.
+func (m *machinery) awaitKind(ctx context.Context, gvr schema.GroupVersionResource) error {
+	for {
+		resources, err := m.discovery.ServerResourcesForGroupVersion(gvr.GroupVersion().String())
+		if err == nil && slices.ContainsFunc(resources.APIResources, func(r metav1.APIResource) bool { return r.Name == gvr.Resource }) {
+			return nil
+		}
+		ctrl.LoggerFrom(ctx).Info("Waiting for the CustomResourceDefinition: apply deploy/crds", "kind", gvr.String())
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(kindRetry):
+		}
+	}
+}
+
+// errNotNow keeps PVC' from being made. The library asks again.
+var errNotNow = errors.New("the claim's import does not want a volume now")
+
+// mutate is the gate: PVC' is made only for an import that wants to write to it. It also adds what
+// the library leaves out.
+func (m *machinery) mutate(ctx context.Context, prime *corev1.PersistentVolumeClaim) (*corev1.PersistentVolumeClaim, error) {
+	claim, err := m.claimOfPrime(ctx, prime.Name)
+	if err != nil {
+		return nil, err
+	}
+	imp, err := m.importOf(ctx, claim)
+	if err != nil {
+		return nil, err
+	}
+	if imp == nil || !imp.DeletionTimestamp.IsZero() || imp.Status.Phase == v1alpha1.PhaseFailed {
+		return nil, errNotNow
+	}
+	return shapePrime(prime, claim), nil
+}
+
+// shapePrime completes PVC'.
+func shapePrime(prime, claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {
+	prime.Labels = importLabels(claim.UID)
+	prime.Labels["velero.io/exclude-from-backup"] = "true"
+	if prime.Annotations == nil {
+		prime.Annotations = map[string]string{}
+	}
+	prime.Annotations[annotationClaim] = claim.Namespace + "/" + claim.Name
+	if wantsImmediate(claim) {
+		// The importer pod is the first consumer: the scheduler chooses the node.
+		delete(prime.Annotations, annotationSelectedNode)
+	}
+	prime.Spec.VolumeAttributesClassName = claim.Spec.VolumeAttributesClassName
+	if len(prime.Spec.AccessModes) == 1 && prime.Spec.AccessModes[0] == corev1.ReadOnlyMany {
+		// A volume that can only be read cannot be filled.
+		prime.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce, corev1.ReadOnlyMany}
+	}
+	return prime
+}
+
+// complete reports whether the disk is on PVC's volume: on this very PVC', not one of its name, and
+// on a volume that is still its own.
+func (m *machinery) complete(ctx context.Context, p populatormachinery.PopulatorParams) (bool, error) {
+	imp, err := m.importOf(ctx, p.Pvc)
+	if err != nil || imp == nil || !handOverDue(imp, p.PvcPrime) {
+		return false, err
+	}
+	pv := &corev1.PersistentVolume{}
+	if err := m.live.Get(ctx, types.NamespacedName{Name: p.PvcPrime.Spec.VolumeName}, pv); err != nil {
+		return false, fmt.Errorf("reading volume %s: %w", p.PvcPrime.Spec.VolumeName, err)
+	}
+	return boundTo(pv, p.PvcPrime) || boundTo(pv, p.Pvc), nil
+}
+
+// handOverDue reports whether an import has filled this PVC'.
+func handOverDue(imp *v1alpha1.VMDiskImport, prime *corev1.PersistentVolumeClaim) bool {
+	return imp.DeletionTimestamp.IsZero() && imp.Status.Phase == v1alpha1.PhaseSucceeded && prime != nil &&
+		prime.UID == imp.Status.TargetUID && prime.DeletionTimestamp.IsZero() && prime.Spec.VolumeName != ""
+}
+
+// cleanUp is asked before the library removes PVC' and its finalizer. It is also called with every
+// update of a bound claim, then there is nothing to do.
+func (m *machinery) cleanUp(ctx context.Context, p populatormachinery.PopulatorParams) error {
+	if p.PvcPrime == nil {
+		return nil
+	}
+	if p.Pvc.DeletionTimestamp != nil {
+		// The claim controller stops the import, then removes PVC' and the finalizer itself.
+		return errNotNow
+	}
+	return nil
+}
+
+// claimOfPrime finds the claim that a PVC' is for, by the UID in its name.
+func (m *machinery) claimOfPrime(ctx context.Context, prime string) (*corev1.PersistentVolumeClaim, error) {
+	uid := strings.TrimPrefix(prime, primeName(""))
+	var claims corev1.PersistentVolumeClaimList
+	if err := m.client.List(ctx, &claims, client.MatchingFields{indexUID: uid}); err != nil {
+		return nil, fmt.Errorf("finding the claim of %s: %w", prime, err)
+	}
+	if len(claims.Items) != 1 {
+		return nil, errNotNow
+	}
+	return &claims.Items[0], nil
+}
+
+// importOf reads a claim's import from our cache; nil when it has none of its own.
+func (m *machinery) importOf(ctx context.Context, claim *corev1.PersistentVolumeClaim) (*v1alpha1.VMDiskImport, error) {
+	imp := &v1alpha1.VMDiskImport{}
+	if err := m.client.Get(ctx, client.ObjectKeyFromObject(claim), imp); err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	if !owns(claim, imp) {
+		return nil, nil
+	}
+	return imp, nil
+}
+
+// trim drops what the library's informers hold and never read: it watches every pod of the cluster.
+func trim(object any) (any, error) {
+	if pod, ok := object.(*corev1.Pod); ok {
+		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+		}}, nil
+	}
+	if o, ok := object.(metav1.Object); ok {
+		o.SetManagedFields(nil)
+	}
+	return object, nil
+}

@@ -1,0 +1,125 @@
+package populator
+
+import (
+	"context"
+	"fmt"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+)
+
+// remains clears away what imports leave in the system namespace. It reads from the API
+// server, since a cache may not know yet what was made a moment ago.
+type remains struct {
+	client    client.Client
+	live      client.Reader
+	namespace string
+}
+
+// clearAttempts stops and removes every Job and pod of a claim's import, then the copies of its
+// Secrets and ConfigMap. gone is true once none is left; until then call it again. A pod goes
+// before PVC' does: even one that has completed would hold it.
+func (r *remains) clearAttempts(ctx context.Context, claim types.UID) (gone bool, err error) {
+	selector := []client.ListOption{client.InNamespace(r.namespace), client.MatchingLabels{labelClaimUID: string(claim)}}
+	var jobs batchv1.JobList
+	if err := r.live.List(ctx, &jobs, selector...); err != nil {
+		return false, fmt.Errorf("listing Jobs: %w", err)
+	}
+	for i := range jobs.Items {
+		if err := r.delete(ctx, &jobs.Items[i], client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
+			return false, err
+		}
+	}
+	var pods corev1.PodList
+	if err := r.live.List(ctx, &pods, selector...); err != nil {
+		return false, fmt.Errorf("listing importer pods: %w", err)
+	}
+	for i := range pods.Items {
+		if err := r.deletePod(ctx, &pods.Items[i]); err != nil {
+			return false, err
+		}
+	}
+	if len(jobs.Items) > 0 || len(pods.Items) > 0 {
+		return false, nil
+	}
+	copied := metav1.ObjectMeta{Namespace: r.namespace, Name: copyName(claim)}
+	if err := r.delete(ctx, &corev1.Secret{ObjectMeta: copied}); err != nil {
+		return false, err
+	}
+	return true, r.delete(ctx, &corev1.ConfigMap{ObjectMeta: copied})
+}
+
+// deletePod lets go of an importer pod. The object stays until the node has stopped its container.
+func (r *remains) deletePod(ctx context.Context, pod *corev1.Pod) error {
+	if pod.DeletionTimestamp.IsZero() {
+		if err := r.delete(ctx, pod); err != nil {
+			return err
+		}
+	}
+	before := pod.DeepCopy()
+	if !controllerutil.RemoveFinalizer(pod, finalizerPod) {
+		return nil
+	}
+	if err := r.client.Patch(ctx, pod, client.MergeFrom(before)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("letting go of pod %s: %w", pod.Name, err)
+	}
+	return nil
+}
+
+// clearVolume removes PVC' of a claim together with the volume made for it, also where the class
+// would retain it: half a disk is nothing to keep. A volume that has been handed over is not touched.
+func (r *remains) clearVolume(ctx context.Context, claim types.UID) (gone bool, err error) {
+	prime := &corev1.PersistentVolumeClaim{}
+	err = r.live.Get(ctx, types.NamespacedName{Namespace: r.namespace, Name: primeName(claim)}, prime)
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading PVC': %w", err)
+	}
+	if err := r.dropVolume(ctx, prime); err != nil {
+		return false, err
+	}
+	return false, r.delete(ctx, prime, client.Preconditions{UID: &prime.UID})
+}
+
+// dropVolume makes sure that the volume of PVC' goes with it, if it is still PVC's own.
+func (r *remains) dropVolume(ctx context.Context, prime *corev1.PersistentVolumeClaim) error {
+	if prime.Spec.VolumeName == "" {
+		return nil
+	}
+	pv := &corev1.PersistentVolume{}
+	err := r.live.Get(ctx, types.NamespacedName{Name: prime.Spec.VolumeName}, pv)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading volume %s: %w", prime.Spec.VolumeName, err)
+	}
+	provisioned := pv.Annotations["pv.kubernetes.io/provisioned-by"] != ""
+	if !boundTo(pv, prime) || !provisioned || pv.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimDelete {
+		return nil
+	}
+	before := pv.DeepCopy()
+	pv.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimDelete
+	if err := r.client.Patch(ctx, pv, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("letting volume %s go with its half-written disk: %w", pv.Name, err)
+	}
+	return nil
+}
+
+// delete deletes an object if it is there and not on its way already.
+func (r *remains) delete(ctx context.Context, object client.Object, options ...client.DeleteOption) error {
+	if !object.GetDeletionTimestamp().IsZero() {
+		return nil
+	}
+	if err := r.client.Delete(ctx, object, options...); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("deleting %T %s: %w", object, object.GetName(), err)
+	}
+	return nil
+}

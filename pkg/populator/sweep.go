@@ -1,0 +1,115 @@
+package populator
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+)
+
+// sweepInterval keeps the promise that nothing is left behind 60 s after an import's end.
+const sweepInterval = 20 * time.Second
+
+// sweeper removes what belongs to claims that no longer exist. The controllers clear up after every
+// end they see; this is for the ends that nobody saw, such as a finalizer removed by force.
+type sweeper struct {
+	remains
+}
+
+// Start sweeps until ctx ends.
+func (s *sweeper) Start(ctx context.Context) error {
+	ticker := time.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	for {
+		if err := s.sweep(ctx); err != nil {
+			ctrl.LoggerFrom(ctx).Error(err, "Sweeping the system namespace")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// NeedLeaderElection makes the sweep the leader's.
+func (s *sweeper) NeedLeaderElection() bool { return true }
+
+func (s *sweeper) sweep(ctx context.Context) error {
+	owners, err := s.owners(ctx)
+	if err != nil {
+		return err
+	}
+	for uid, claim := range owners {
+		alive, imported, err := s.wanted(ctx, uid, claim)
+		if err != nil {
+			return err
+		}
+		if imported {
+			continue // the import controller sees to its own
+		}
+		gone, err := s.clearAttempts(ctx, uid)
+		if err != nil {
+			return err
+		}
+		if !alive && gone {
+			if _, err := s.clearVolume(ctx, uid); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// owners lists the claims that something in the system namespace belongs to.
+func (s *sweeper) owners(ctx context.Context) (map[types.UID]types.NamespacedName, error) {
+	owners := map[types.UID]types.NamespacedName{}
+	for _, list := range []client.ObjectList{
+		&batchv1.JobList{}, &corev1.PodList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &corev1.PersistentVolumeClaimList{},
+	} {
+		if err := s.live.List(ctx, list, client.InNamespace(s.namespace), client.HasLabels{labelClaimUID}); err != nil {
+			return nil, fmt.Errorf("listing %T: %w", list, err)
+		}
+		err := meta.EachListItem(list, func(item runtime.Object) error {
+			o, err := meta.Accessor(item)
+			if err != nil {
+				return err
+			}
+			if claim, ok := claimKey(o.GetAnnotations()); ok {
+				owners[types.UID(o.GetLabels()[labelClaimUID])] = claim
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("reading %T: %w", list, err)
+		}
+	}
+	return owners, nil
+}
+
+// wanted reports whether a claim still exists and whether it has an import.
+func (s *sweeper) wanted(ctx context.Context, uid types.UID, key types.NamespacedName) (alive, imported bool, err error) {
+	claim := &corev1.PersistentVolumeClaim{}
+	if err := s.live.Get(ctx, key, claim); err == nil {
+		alive = claim.UID == uid
+	} else if !apierrors.IsNotFound(err) {
+		return false, false, fmt.Errorf("reading claim %s: %w", key, err)
+	}
+	imp := &v1alpha1.VMDiskImport{}
+	if err := s.live.Get(ctx, key, imp); err == nil {
+		imported = imp.Spec.ClaimRef.UID == uid
+	} else if !apierrors.IsNotFound(err) {
+		return false, false, fmt.Errorf("reading VMDiskImport %s: %w", key, err)
+	}
+	return alive, imported, nil
+}

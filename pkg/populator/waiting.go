@@ -1,0 +1,74 @@
+package populator
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// podWaiting says what keeps an importer pod from running, for its user who cannot look into
+// the system namespace. events are those of PVC', the Job and the pod, oldest first.
+func podWaiting(pod *corev1.Pod, events []corev1.Event) state {
+	for _, status := range pod.Status.ContainerStatuses {
+		waiting := status.State.Waiting
+		if waiting == nil {
+			continue
+		}
+		switch waiting.Reason {
+		case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable":
+			return blocked(reasonImagePullFailed, "pulling the importer image %s: %s", status.Image, pullMessage(waiting, events))
+		case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+			return blocked(waiting.Reason, "starting the importer: %s", waiting.Message)
+		}
+	}
+	if event := latest(events, "ProvisioningFailed"); event != nil && !scheduled(pod) {
+		return blocked(reasonProvisioningFailed, "the storage class cannot make the volume: %s", event.Message)
+	}
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
+			return blocked(reasonUnschedulable, "no node takes the importer: %s", condition.Message)
+		}
+	}
+	if event := latest(events, "FailedMount", "FailedAttachVolume", "FailedMapVolume"); event != nil {
+		return blocked(reasonMountFailed, "mounting the volume: %s", event.Message)
+	}
+	return pending(reasonStarting, "the importer is starting")
+}
+
+// noPod says why a Job has no pod yet.
+func noPod(events []corev1.Event) state {
+	if event := latest(events, "FailedCreate"); event != nil {
+		return blocked(reasonPodNotCreated, "making the importer pod: %s", event.Message)
+	}
+	return pending(reasonStarting, "the importer is starting")
+}
+
+// pullMessage prefers the event of the pull that failed: the container's own state alternates
+// between the cause and a bare "Back-off".
+func pullMessage(waiting *corev1.ContainerStateWaiting, events []corev1.Event) string {
+	for i := len(events) - 1; i >= 0; i-- {
+		if events[i].Reason == "Failed" && strings.Contains(events[i].Message, "pull") {
+			return events[i].Message
+		}
+	}
+	return cmp.Or(waiting.Message, waiting.Reason)
+}
+
+func scheduled(pod *corev1.Pod) bool { return pod.Spec.NodeName != "" }
+
+// latest is the newest event with one of the reasons, nil when there is none.
+func latest(events []corev1.Event, reasons ...string) *corev1.Event {
+	for i := len(events) - 1; i >= 0; i-- {
+		if slices.Contains(reasons, events[i].Reason) {
+			return &events[i]
+		}
+	}
+	return nil
+}
+
+// byTime sorts events, oldest first.
+func byTime(a, b corev1.Event) int {
+	return cmp.Or(a.LastTimestamp.Compare(b.LastTimestamp.Time), a.EventTime.Compare(b.EventTime.Time))
+}

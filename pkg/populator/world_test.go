@@ -1,0 +1,277 @@
+package populator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/record"
+	testingclock "k8s.io/utils/clock/testing"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+)
+
+// errCrash is what a write ends with when the populator "crashes" at it.
+var errCrash = errors.New("the populator crashed here")
+
+// world is an object store with our controllers on one side and, on the other, just enough of the
+// cluster to answer them: PVC' as lib-volume-populator makes it, pods as the Job controller makes
+// them, ends as the node reports them. The real parts are met in test/e2e.
+type world struct {
+	t      *testing.T
+	store  client.WithWatch // the cluster's own view, never crashing
+	client client.WithWatch // what our controllers write through
+	clock  *testingclock.FakeClock
+	events *record.FakeRecorder
+
+	writes  int  // by our controllers
+	crashAt int  // the write to crash at; 0 for none
+	applied bool // whether that write is applied before the crash
+
+	imports *importController
+	claims  *claimController
+	images  *imageController
+
+	// end is how each attempt ends: exit code and termination message.
+	end func(attempt int32) (int32, string)
+	// running is the largest number of pods of one import that were alive at once.
+	running int
+	// job names seen, to count attempts.
+	jobs map[string]types.UID
+}
+
+func newWorld(t *testing.T, objects ...client.Object) *world {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	require.NoError(t, clientgoscheme.AddToScheme(scheme))
+	require.NoError(t, v1alpha1.AddToScheme(scheme))
+	w := &world{
+		t: t, clock: testingclock.NewFakeClock(time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)),
+		events: record.NewFakeRecorder(1000), jobs: map[string]types.UID{},
+		end: func(int32) (int32, string) { return 0, `{"reason":"Imported","virtualSize":1024,"seconds":1}` },
+	}
+	w.store = fake.NewClientBuilder().WithScheme(scheme).
+		WithStatusSubresource(&v1alpha1.VMDiskImage{}, &v1alpha1.VMDiskImport{}, &corev1.Pod{}).
+		WithIndex(&v1alpha1.VMDiskImport{}, indexImportImage, func(o client.Object) []string {
+			return []string{o.(*v1alpha1.VMDiskImport).Spec.ImageRef.Name}
+		}).
+		WithObjects(objects...).Build()
+	w.client = interceptor.NewClient(w.store, interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			return w.write(func() error {
+				if o.GetUID() == "" {
+					o.SetUID(types.UID(fmt.Sprintf("uid-%d", w.writes)))
+				}
+				return c.Create(ctx, o, opts...)
+			})
+		},
+		Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
+			return w.write(func() error { return c.Update(ctx, o, opts...) })
+		},
+		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+			return w.write(func() error { return c.Patch(ctx, o, p, opts...) })
+		},
+		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+			return w.write(func() error { return c.Delete(ctx, o, opts...) })
+		},
+		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+			return w.write(func() error { return c.SubResource(sub).Patch(ctx, o, p, opts...) })
+		},
+	})
+	w.restart()
+	return w
+}
+
+// write counts a write of ours and crashes at the chosen one.
+func (w *world) write(apply func() error) error {
+	w.writes++
+	if w.writes != w.crashAt {
+		return apply()
+	}
+	if w.applied {
+		if err := apply(); err != nil {
+			return err
+		}
+	}
+	return errCrash
+}
+
+// restart makes the controllers anew: all that they hold in memory is gone.
+func (w *world) restart() {
+	remains := remains{client: w.client, live: w.client, namespace: systemNamespace}
+	events := newEventRecorder(w.events)
+	wake := func(types.NamespacedName) {}
+	w.imports = &importController{
+		logs:  func(context.Context, string, string) ([]byte, error) { return nil, errors.New("no log") },
+		clock: w.clock, events: events, queue: newQueue(10, 10), pace: newPace(), remains: remains, wake: wake,
+		importerImage: "gild-importer:test",
+	}
+	w.claims = &claimController{events: events, clock: w.clock, remains: remains, wake: wake}
+	w.images = &imageController{client: w.client}
+}
+
+// settle runs everything until nothing changes any more, for at most an hour of the fake clock.
+func (w *world) settle(done func() bool) {
+	w.t.Helper()
+	for range 600 {
+		w.tick()
+		if done() {
+			return
+		}
+		w.clock.Step(6 * time.Second)
+	}
+	w.t.Fatalf("not done after an hour: %+v", w.findImport())
+}
+
+func (w *world) tick() {
+	ctx := w.t.Context()
+	for _, reconciler := range []reconcile.Reconciler{w.claims, w.imports} {
+		w.reconcile(ctx, reconciler, "web-1")
+	}
+	w.reconcile(ctx, w.images, "debian-12")
+	w.playCluster()
+}
+
+func (w *world) reconcile(ctx context.Context, r reconcile.Reconciler, name string) {
+	_, err := r.Reconcile(ctx, ctrl.Request{NamespacedName: types.NamespacedName{Namespace: "vms", Name: name}})
+	if errors.Is(err, errCrash) {
+		w.restart()
+		return
+	}
+	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsNotFound(err) {
+		w.t.Fatalf("reconciling: %v", err)
+	}
+}
+
+// playCluster does what the rest of the cluster would have done meanwhile.
+func (w *world) playCluster() {
+	w.playLibrary()
+	var jobs batchv1.JobList
+	require.NoError(w.t, w.store.List(w.t.Context(), &jobs, client.InNamespace(systemNamespace)))
+	for i := range jobs.Items {
+		w.playJob(&jobs.Items[i])
+	}
+}
+
+// playLibrary makes PVC' when the gate is open, as lib-volume-populator does.
+func (w *world) playLibrary() {
+	claim, imp := w.findClaim(), w.findImport()
+	if claim == nil || !claim.DeletionTimestamp.IsZero() || claim.Spec.VolumeName != "" || imp == nil || !imp.DeletionTimestamp.IsZero() || imp.Status.Phase == v1alpha1.PhaseFailed {
+		return
+	}
+	prime := testPrime(claim)
+	prime.UID = types.UID(fmt.Sprintf("prime-%d", w.clock.Now().Unix()))
+	if err := w.store.Create(w.t.Context(), prime); !apierrors.IsAlreadyExists(err) {
+		require.NoError(w.t, err)
+	}
+}
+
+// playJob makes the pod of a Job, and one round later reports its end.
+func (w *world) playJob(job *batchv1.Job) {
+	ctx := w.t.Context()
+	if job.UID == "" {
+		w.t.Fatalf("a Job without UID: %s", job.Name)
+	}
+	pod := &corev1.Pod{}
+	err := w.store.Get(ctx, types.NamespacedName{Namespace: systemNamespace, Name: job.Name + "-pod"}, pod)
+	if apierrors.IsNotFound(err) {
+		if w.jobs[job.Name] == job.UID {
+			return // the pod has come and gone
+		}
+		w.jobs[job.Name] = job.UID
+		pod = &corev1.Pod{ObjectMeta: *job.Spec.Template.ObjectMeta.DeepCopy(), Spec: *job.Spec.Template.Spec.DeepCopy()}
+		pod.Namespace, pod.Name, pod.UID = systemNamespace, job.Name+"-pod", job.UID+"-pod"
+		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "Job", Name: job.Name, UID: job.UID}}
+		require.NoError(w.t, w.store.Create(ctx, pod))
+		pod.Status.Phase = corev1.PodRunning
+		require.NoError(w.t, w.store.Status().Update(ctx, pod))
+		w.countRunning()
+		return
+	}
+	require.NoError(w.t, err)
+	if pod.Status.Phase != corev1.PodRunning {
+		return
+	}
+	code, message := w.end(attemptOf(job))
+	pod.Status = endedPod(code, "", message).Status
+	require.NoError(w.t, w.store.Status().Update(ctx, pod))
+}
+
+func (w *world) countRunning() {
+	var pods corev1.PodList
+	require.NoError(w.t, w.store.List(w.t.Context(), &pods, client.InNamespace(systemNamespace)))
+	running := 0
+	for i := range pods.Items {
+		if pods.Items[i].Status.Phase == corev1.PodRunning {
+			running++
+		}
+	}
+	w.running = max(w.running, running)
+}
+
+func (w *world) findImport() *v1alpha1.VMDiskImport {
+	imp := &v1alpha1.VMDiskImport{}
+	if !w.find(imp, "vms", "web-1") {
+		return nil
+	}
+	return imp
+}
+
+func (w *world) findClaim() *corev1.PersistentVolumeClaim {
+	claim := &corev1.PersistentVolumeClaim{}
+	if !w.find(claim, "vms", "web-1") {
+		return nil
+	}
+	return claim
+}
+
+func (w *world) find(o client.Object, namespace, name string) bool {
+	err := w.store.Get(w.t.Context(), types.NamespacedName{Namespace: namespace, Name: name}, o)
+	if apierrors.IsNotFound(err) {
+		return false
+	}
+	require.NoError(w.t, err)
+	return true
+}
+
+// requireNothingLeft checks that the system namespace holds nothing of ours, PVC' aside when keepVolume.
+func (w *world) requireNothingLeft(keepVolume bool) {
+	w.t.Helper()
+	lists := []client.ObjectList{&batchv1.JobList{}, &corev1.PodList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}}
+	if !keepVolume {
+		lists = append(lists, &corev1.PersistentVolumeClaimList{})
+	}
+	for _, list := range lists {
+		require.NoError(w.t, w.store.List(w.t.Context(), list, client.InNamespace(systemNamespace)))
+		items, err := objectsOf(list)
+		require.NoError(w.t, err)
+		require.Empty(w.t, items, "%T left behind", list)
+	}
+}
+
+func (w *world) phase(phase v1alpha1.ImportPhase) func() bool {
+	return func() bool {
+		imp := w.findImport()
+		return imp != nil && imp.Status.Phase == phase
+	}
+}
+
+func fastClass() *storagev1.StorageClass {
+	return &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}, Provisioner: "csi.example.org"}
+}
