@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/gild-project/gild/test/cluster/daemon"
+)
+
+const (
+	driverName = "loop.csi.gild.dev"
+	// policyTable is the nftables table of the network policies.
+	policyTable = "gild-netpol"
+)
+
+// component is a process of the cluster.
+type component struct {
+	name    string
+	program string // the built program; the name if empty
+	args    []string
+	// grace is how long the process may take to end.
+	grace time.Duration
+	// ready says whether it does its work; nil means as soon as it runs.
+	ready func(ctx context.Context) error
+}
+
+// components lists the processes in the order they are started; they are stopped
+// in reverse order.
+func (c *cluster) components() []component {
+	pki := func(name string) string { return c.path("pki", name) }
+	socket := c.path("csi.sock")
+	return []component{
+		{name: "registry", args: []string{"--address=" + registryAddress, "--folder=" + c.path("registry")},
+			program: "cluster-registry", ready: answersHTTP("http://" + registryAddress + "/v2/")},
+		{name: "etcd", args: []string{
+			"--data-dir=" + c.path("etcd"), "--unsafe-no-fsync", "--log-level=warn",
+			"--listen-client-urls=http://" + etcdAddress, "--advertise-client-urls=http://" + etcdAddress,
+			"--listen-peer-urls=http://" + etcdPeerAddress,
+			"--initial-advertise-peer-urls=http://" + etcdPeerAddress, "--initial-cluster=default=http://" + etcdPeerAddress,
+		}, ready: answersHTTP("http://" + etcdAddress + "/health")},
+		{name: "containerd", args: []string{"--config=" + c.path("containerd/config.toml")},
+			ready: acceptsUnix(c.path("containerd/containerd.sock"))},
+		{name: "kube-apiserver", args: []string{
+			"--etcd-servers=http://" + etcdAddress,
+			"--bind-address=" + nodeIP, "--advertise-address=" + nodeIP, "--secure-port=6443",
+			"--tls-cert-file=" + pki("apiserver.crt"), "--tls-private-key-file=" + pki("apiserver.key"),
+			"--client-ca-file=" + pki("ca.crt"),
+			"--service-account-issuer=https://kubernetes.default.svc." + clusterDomain,
+			"--service-account-key-file=" + pki("tokens.pub"), "--service-account-signing-key-file=" + pki("tokens.key"),
+			"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
+			"--service-cluster-ip-range=" + serviceRange, "--kubelet-preferred-address-types=InternalIP",
+			"--kubelet-certificate-authority=" + pki("ca.crt"),
+			"--kubelet-client-certificate=" + pki("apiserver-to-kubelet.crt"),
+			"--kubelet-client-key=" + pki("apiserver-to-kubelet.key"),
+			"--cert-dir=" + c.path("apiserver"),
+			// No request outlives the server for long, and none is on a production machine.
+			"--shutdown-delay-duration=0s",
+		}, ready: c.apiServerReady},
+		{name: "kube-controller-manager", args: []string{
+			"--kubeconfig=" + pki("controller-manager.conf"), "--leader-elect=false", "--bind-address=127.0.0.1",
+			"--cert-dir=" + c.path("controller-manager"),
+			"--service-account-private-key-file=" + pki("tokens.key"), "--root-ca-file=" + pki("ca.crt"),
+			"--use-service-account-credentials", "--allocate-node-cidrs", "--cluster-cidr=" + podNetwork, "--node-cidr-mask-size=24",
+		}},
+		{name: "kube-scheduler", args: []string{
+			"--kubeconfig=" + pki("scheduler.conf"), "--leader-elect=false", "--bind-address=127.0.0.1",
+			"--cert-dir=" + c.path("scheduler"),
+		}},
+		{name: "kubelet", args: []string{
+			"--config=" + c.path("kubelet.yaml"), "--kubeconfig=" + pki("kubelet.conf"), "--root-dir=" + c.path("kubelet"),
+			"--hostname-override=" + nodeName, "--node-ip=" + nodeIP,
+		}, ready: answersHTTP("http://" + kubeletHealthAddress + "/healthz")},
+		{name: "kube-proxy", args: []string{
+			"--kubeconfig=" + pki("proxy.conf"), "--proxy-mode=nftables", "--hostname-override=" + nodeName,
+			"--cluster-cidr=" + podNetwork, "--nodeport-addresses=primary",
+			"--healthz-bind-address=" + proxyHealthAddress, "--metrics-bind-address=" + proxyMetricsAddress,
+			// The machine's own limits and timeouts of connection tracking stay as they are.
+			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0s", "--conntrack-tcp-timeout-close-wait=0s",
+			"--oom-score-adj=0",
+		}, ready: answersHTTP("http://" + proxyHealthAddress + "/healthz")},
+		{name: "csi-loop", args: []string{
+			"--name=" + driverName, "--node=" + nodeName, "--endpoint=" + socket, "--volumes=" + c.path("volumes"),
+			"--pools=" + c.path("pools"), "--registration=" + c.path("kubelet/plugins_registry"),
+		}, ready: acceptsUnix(socket)},
+		{name: "csi-provisioner", args: []string{
+			"--kubeconfig=" + pki("provisioner.conf"), "--csi-address=" + socket, "--leader-election=false",
+			"--feature-gates=Topology=false", "--extra-create-metadata", "--default-fstype=ext4",
+			// The default is to wait up to 5 minutes after failures; tests free space and then look for the volume.
+			"--retry-interval-max=15s",
+		}},
+	}
+}
+
+// command returns how the component is started.
+func (c *cluster) command(p component) (daemon.Command, error) {
+	program := p.program
+	if program == "" {
+		program = p.name
+	}
+	path, err := c.binary(program)
+	return daemon.Command{Name: p.name, Path: path, Args: p.args}, err
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gild-project/gild/test/cluster/leftover"
+)
+
+const (
+	// defaultGrace is how long a component may take to end. Nothing is lost by
+	// killing one: its data is removed right after.
+	defaultGrace = 3 * time.Second
+	killLimit    = 30 * time.Second
+	// symlinkDir is where the kubelet links the logs of containers; it has no setting for it.
+	symlinkDir = "/var/log/containers"
+)
+
+// down stops the cluster and removes everything but logs.
+func (c *cluster) down(ctx context.Context) error {
+	if err := needRoot("down"); err != nil {
+		return err
+	}
+	unlock, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return c.steps.do("stopped", func() (string, error) { return "the cluster; its logs stay in " + c.path("log"), c.clear(ctx) })
+}
+
+// clear stops what runs and removes what is left of a cluster in this folder.
+// What fails does not keep the rest from being removed.
+func (c *cluster) clear(ctx context.Context) error {
+	// The kubelet must not start containers again; containers are then killed
+	// while containerd still runs, so that it unmounts what it can.
+	var failures []error
+	all := c.components()
+	for _, p := range slices.Backward(all) {
+		if p.name != "containerd" {
+			failures = append(failures, c.daemons.Stop(ctx, p.name, defaultGrace))
+		}
+	}
+	killing, cancel := context.WithTimeout(ctx, killLimit)
+	defer cancel()
+	failures = append(failures,
+		leftover.KillGroup(killing, controlGroup),
+		c.daemons.Stop(ctx, "containerd", defaultGrace),
+		c.daemons.StopAll(ctx, defaultGrace),
+		leftover.Unmount(c.cluster),
+		leftover.DetachLoops(c.cluster),
+		c.networkDown(ctx),
+		c.removeFiles(),
+	)
+	return errors.Join(failures...)
+}
+
+// removeFiles removes the state of the cluster. Logs stay until the next up.
+func (c *cluster) removeFiles() error {
+	mounts, err := leftover.Mounts(c.cluster)
+	if err != nil {
+		return err
+	}
+	if len(mounts) > 0 {
+		return fmt.Errorf("keeping %s: still mounted below it: %s", c.cluster, strings.Join(mounts, ", "))
+	}
+	entries, err := os.ReadDir(c.cluster)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("listing the cluster's folder: %w", err)
+	}
+	for _, entry := range entries {
+		if entry.Name() == "log" {
+			continue
+		}
+		if err := os.RemoveAll(c.path(entry.Name())); err != nil {
+			return fmt.Errorf("removing the cluster's state: %w", err)
+		}
+	}
+	return c.removeLogLinks()
+}
+
+// removeLogLinks removes the kubelet's links to logs of our pods.
+func (c *cluster) removeLogLinks() error {
+	links, err := filepath.Glob(filepath.Join(symlinkDir, "*.log"))
+	if err != nil {
+		return fmt.Errorf("listing log links: %w", err)
+	}
+	for _, link := range links {
+		target, err := os.Readlink(link)
+		if err != nil || !strings.HasPrefix(target, c.cluster+"/") {
+			continue
+		}
+		if err := os.Remove(link); err != nil {
+			return fmt.Errorf("removing a log link: %w", err)
+		}
+	}
+	return nil
+}
+
+// kill ends one component without warning, as a crash would.
+func (c *cluster) kill(ctx context.Context, name string) error {
+	unlock, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if !slices.ContainsFunc(c.components(), func(p component) bool { return p.name == name }) {
+		return fmt.Errorf("no process is named %s: see status", name)
+	}
+	return c.daemons.Kill(ctx, name)
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// Parameters of a StorageClass. The settings of the class's pool go before them.
+const (
+	poolParameter     = "pool"
+	capacityParameter = "capacityBytes"
+	realParameter     = "realBytes"
+	delayParameter    = "createDelay"
+)
+
+// settings are the limits and faults of a pool. The zero value has none.
+type settings struct {
+	// Capacity is the most bytes all volumes of the pool may have; 0 is no limit.
+	Capacity int64 `json:"capacityBytes,omitempty"`
+	// Real is the size, in bytes, that new volumes get in truth, whatever was
+	// asked for and is said; 0 is the size asked for.
+	Real int64 `json:"realBytes,omitempty"`
+	// Delay is how long the creation of a volume takes, such as "10s".
+	Delay duration `json:"createDelay,omitempty"`
+	// Refuse is the reason why no volume can be created now, as if the pool were
+	// full; empty means that volumes are created.
+	Refuse string `json:"refuse,omitempty"`
+}
+
+// duration is a time span written as Go does: 1m30s.
+type duration time.Duration
+
+// UnmarshalText reads a time span.
+func (d *duration) UnmarshalText(text []byte) error {
+	value, err := time.ParseDuration(string(text))
+	*d = duration(value)
+	return err
+}
+
+// pools finds the settings of pools in a folder.
+type pools struct{ folder string }
+
+// read returns the name of the pool and its settings: the parameters of a
+// StorageClass, each replaced by what the pool's file says now.
+func (p pools) read(parameters map[string]string) (string, settings, error) {
+	s, err := fromParameters(parameters)
+	if err != nil {
+		return "", settings{}, err
+	}
+	name := parameters[poolParameter]
+	if name == "" || p.folder == "" {
+		return name, s, nil
+	}
+	if name != filepath.Base(name) {
+		return "", settings{}, fmt.Errorf("reading the parameters: %q cannot name a pool", name)
+	}
+	content, err := os.ReadFile(filepath.Join(p.folder, name+".json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return name, s, nil
+	}
+	if err != nil {
+		return "", settings{}, fmt.Errorf("reading the settings of pool %s: %w", name, err)
+	}
+	if err := json.Unmarshal(content, &s); err != nil {
+		return "", settings{}, fmt.Errorf("reading the settings of pool %s: %w", name, err)
+	}
+	return name, s, nil
+}
+
+func fromParameters(parameters map[string]string) (settings, error) {
+	var s settings
+	for name, target := range map[string]*int64{capacityParameter: &s.Capacity, realParameter: &s.Real} {
+		if parameters[name] == "" {
+			continue
+		}
+		value, err := strconv.ParseInt(parameters[name], 10, 64)
+		if err != nil || value < 0 {
+			return settings{}, fmt.Errorf("reading the parameters: %s is %q, not a number of bytes", name, parameters[name])
+		}
+		*target = value
+	}
+	if text := parameters[delayParameter]; text != "" {
+		if err := s.Delay.UnmarshalText([]byte(text)); err != nil {
+			return settings{}, fmt.Errorf("reading the parameters: %w", err)
+		}
+	}
+	return s, nil
+}
