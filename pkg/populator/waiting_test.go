@@ -1,0 +1,49 @@
+package populator
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+)
+
+func waitingPod(reason, message string) *corev1.Pod {
+	return &corev1.Pod{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
+		Name: importerContainer, Image: "gild-importer:1", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}},
+	}}}}
+}
+
+func TestPodWaiting(t *testing.T) {
+	unscheduled := &corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
+		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/3 nodes are available"}}}}
+	onNode := waitingPod("ContainerCreating", "")
+	onNode.Spec.NodeName = "node1"
+	for _, test := range []struct {
+		name    string
+		pod     *corev1.Pod
+		events  []corev1.Event
+		reason  string
+		message string
+		warn    bool
+	}{
+		{"just made", &corev1.Pod{}, nil, reasonStarting, "starting", false},
+		{"no node", unscheduled, nil, reasonUnschedulable, "0/3 nodes", true},
+		{"no capacity", unscheduled, []corev1.Event{{Reason: "ProvisioningFailed", Message: "pool is full"}}, reasonProvisioningFailed, "pool is full", true},
+		{"capacity came", onNode, []corev1.Event{{Reason: "ProvisioningFailed", Message: "pool is full"}}, reasonStarting, "starting", false},
+		{"no image", waitingPod("ErrImagePull", "not found"), nil, reasonImagePullFailed, "not found", true},
+		{"no image, backing off", waitingPod("ImagePullBackOff", "Back-off"),
+			[]corev1.Event{{Reason: "Failed", Message: "Failed to pull image: not found"}, {Reason: "Failed", Message: "Error: ImagePullBackOff"}},
+			reasonImagePullFailed, "not found", true},
+		{"no mount", onNode, []corev1.Event{{Reason: "FailedMount", Message: "wrong fs"}}, reasonMountFailed, "wrong fs", true},
+		{"no configuration", waitingPod("CreateContainerConfigError", "secret gone"), nil, "CreateContainerConfigError", "secret gone", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := podWaiting(test.pod, test.events)
+			require.Equal(t, test.reason, s.reason)
+			require.Contains(t, s.message, test.message)
+			require.Equal(t, test.warn, s.warn)
+		})
+	}
+	require.Equal(t, reasonPodNotCreated, noPod([]corev1.Event{{Reason: "FailedCreate", Message: "exceeded quota"}}).reason)
+	require.Equal(t, reasonStarting, noPod(nil).reason)
+}
