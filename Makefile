@@ -9,7 +9,9 @@ FUZZTIME ?= 30s
 
 modules := $(patsubst %/go.mod,%,$(wildcard go.mod test/*/go.mod test/*/*/go.mod))
 modules := $(subst go.mod,.,$(modules))
-tool = "$$(go -C test/tools tool -n $(1))"
+# Of these, the modules with code of ours; the others only pin programs.
+code := . test/csi-loop
+tool = "$$(go -C $(CURDIR)/test/tools tool -n $(1))"
 
 .PHONY: help
 help: ## list the recipes
@@ -23,7 +25,7 @@ generate: ## make the CRDs and deep copies from the API types
 
 .PHONY: fmt
 fmt: ## format the code
-	$(call tool,golangci-lint) fmt
+	$(call tool,golangci-lint) fmt $(code)
 
 .PHONY: tidy
 tidy: ## tidy the go.mod of every module
@@ -31,7 +33,7 @@ tidy: ## tidy the go.mod of every module
 
 .PHONY: lint
 lint: ## lint the code, and check who imports whom
-	$(call tool,golangci-lint) run
+	for m in $(code); do (cd $$m && $(call tool,golangci-lint) run); done
 
 .PHONY: verify
 verify: generate tidy fmt ## generate, tidy and format, then fail if that or anything else left a change
@@ -46,11 +48,12 @@ test: test-unit test-e2e ## all tests: test-unit, then test-e2e
 .PHONY: test-unit
 test-unit: ## unit tests with the race detector: no root, no network, no cluster
 	@test/packages.sh unit
-	go test -race ./...
+	for m in $(code); do go -C $$m test -race ./...; done
 
 .PHONY: test-e2e
 test-e2e: ## end-to-end tests on a real cluster of their own, or on yours: KUBECONFIG=file REGISTRY=prefix; KEEP=1 keeps the cluster
-	test/with-cluster.sh go test -tags e2e -count=1 -timeout 45m ./test/e2e/...
+	@test/packages.sh e2e
+	test/with-cluster.sh go test -tags e2e -count=1 -timeout 40m -v ./test/e2e/...
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser for FUZZTIME=30s each
@@ -66,15 +69,23 @@ images: ## build the container images, with Docker or without
 
 .PHONY: cluster-up
 cluster-up: ## start the test cluster: a real Kubernetes on this machine; needs root
-	go run ./test/cluster build
 	go run ./test/cluster up
 
 .PHONY: cluster-down
 cluster-down: ## stop the test cluster
 	go run ./test/cluster down
 
+.PHONY: test-pod
+test-pod: ## run a pod with an image volume on the test cluster, and keep both
+	KEEP=1 test/with-cluster.sh test/imagevolume/pod.sh
+
+.PHONY: test-feature-gate
+test-feature-gate: ## prove that the feature ImageVolume works from end to end on the test cluster
+	test/with-cluster.sh test/imagevolume/prove.sh
+
 .PHONY: demo
 demo: ## fill two claims with a Debian disk and boot it; BOOT=0 skips the boot, KEEP=1 keeps the cluster
+	@test/packages.sh demo
 	test/demo/demo.sh
 
 .PHONY: versions

@@ -8,7 +8,7 @@ out=$GILD_CACHE/images
 context=$out/$name
 mkdir -p "$context"
 
-for program in $(awk '$1 == "COPY" {print $2}' "$folder/Dockerfile"); do
+awk '$1 == "COPY" {print $2}' "$folder/Dockerfile" | while read -r program; do
   package=./cmd/$program
   [ -d "$package" ] || package=./$folder
   CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$context/$program" "$package"

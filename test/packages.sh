@@ -9,6 +9,7 @@ unit         gcc            compiles the race detector
 unit         libc6-dev      compiles the race detector
 unit         qemu-utils     qemu-img, the reference of every disk format
 images       mmdebstrap     makes root filesystems from Debian packages
+e2e          qemu-utils     qemu-img, makes and reads disks
 verify       git            tells whether the tree is clean
 demo         mmdebstrap     makes the Debian disk
 demo         e2fsprogs      mke2fs, the filesystem of the disk

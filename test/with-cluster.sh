@@ -3,7 +3,7 @@
 #
 #   KUBECONFIG=FILE REGISTRY=PREFIX   your own cluster and the registry its nodes pull from, such as registry.example/gild
 #   (neither)                         the test cluster, a real Kubernetes on this machine; needs root
-#   KEEP=1                            leaves the test cluster running
+#   KEEP=1                            leaves the test cluster running, as does a test cluster that runs already
 #
 # COMMAND finds kubectl on its PATH, and in GILD_IMAGES and GILD_TAG where the images are.
 set -euo pipefail
@@ -21,16 +21,10 @@ push_images() {
   done
 }
 
-start_cluster() {
-  make --no-print-directory cluster-up
-  export KUBECONFIG=${GILD_CLUSTER_DIR:-$GILD_CACHE/cluster}/kubeconfig
-  PATH=$(echo "$GILD_CACHE"/bin/kubernetes/*):$PATH
-}
-
-stop_cluster() {
+finish() {
   local status=$?
   if [ "${KEEP:-}" = 1 ]; then
-    echo "== the cluster is kept: export KUBECONFIG=$KUBECONFIG; make cluster-down stops it"
+    echo "== the cluster runs on: export KUBECONFIG=$KUBECONFIG PATH=${KUBECONFIG%/*}/bin:\$PATH; make cluster-down stops it"
   else
     step "stopping the cluster" make --no-print-directory cluster-down || status=1
   fi
@@ -46,8 +40,12 @@ else
     exit 1
   fi
   export GILD_IMAGES=127.0.0.1:5000/gild GILD_TEST_CLUSTER=1
-  trap stop_cluster EXIT
-  step "starting a Kubernetes cluster on this machine (the first time its programs are compiled, about 15 minutes)" start_cluster
+  cluster=${GILD_CLUSTER_DIR:-$GILD_CACHE/cluster}
+  export KUBECONFIG=$cluster/kubeconfig PATH=$cluster/bin:$PATH
+  go run ./test/cluster status >/dev/null 2>&1 && KEEP=1
+  trap finish EXIT
+  step "starting a Kubernetes cluster on this machine (its programs are compiled the first time, which takes about 15 minutes)" \
+    make --no-print-directory cluster-up
 fi
 step "building the images" build_images
 GILD_TAG=$(cat "$GILD_CACHE"/images/gild-*.tar | sha256sum | cut -c 1-12)

@@ -1,0 +1,84 @@
+#!/bin/bash
+# cluster.sh - the part of the demo that needs a cluster. Called by with-cluster.sh.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. test/step.sh
+namespace=gild-demo
+work=$(mktemp -d)
+trap 'kill $(jobs -p) 2>/dev/null || true; wait; rm -rf "$work"' EXIT
+node=$(kubectl get nodes -o jsonpath='{.items[0].status.addresses[?(@.type=="InternalIP")].address}')
+url=http://$node:18080/debian.qcow2
+want=$(cat "$DEMO/debian.raw.sha256")
+
+get() { kubectl -n $namespace get "$1" -o jsonpath="$2"; }
+
+# The samples, with the address of our own server.
+samples() {
+  cat > "$work/kustomization.yaml" <<END
+namespace: $namespace
+resources: [$(for name in vmdiskimage claim-filesystem claim-block; do realpath --relative-to="$work" "deploy/samples/$name.yaml"; done | paste -sd,)]
+patches: [{target: {kind: VMDiskImage}, patch: '[{op: replace, path: /spec/source/http/url, value: "$url"}]'}]
+END
+  kubectl kustomize --load-restrictor LoadRestrictionsNone "$work"
+}
+
+fill() {
+  kubectl delete namespace $namespace --ignore-not-found
+  kubectl create namespace $namespace
+  samples | kubectl apply -f -
+  kubectl -n $namespace get vmdimp --watch &
+  local watch=$!
+  kubectl -n $namespace wait pvc --all --for=jsonpath='{.status.phase}'=Bound --timeout=10m
+  kill $watch
+  echo
+  kubectl -n $namespace get vmdimp,pvc
+}
+
+tell() {
+  kubectl -n $namespace get events --field-selector involvedObject.kind=PersistentVolumeClaim,involvedObject.name=web-1 \
+    -o custom-columns=TYPE:.type,REASON:.reason,MESSAGE:.message
+}
+
+prove() {
+  sed "s,image: gild-imageserver,image: $GILD_IMAGES/gild-imageserver:$GILD_TAG,; s,SIZE,$(stat -c %s "$DEMO/debian.raw")," \
+    test/demo/readers.yaml | kubectl -n $namespace apply -f -
+  kubectl -n $namespace wait pod --all --for=jsonpath='{.status.phase}'=Succeeded --timeout=5m
+}
+
+table() {
+  local claim status=0
+  printf '%-6s  %-10s  %-9s  %-6s  %11s  %11s  %7s  %s\n' CLAIM MODE PHASE SOURCE FETCHED DISK SECONDS 'SHA256 OF THE VOLUME'
+  for claim in web-1 db-1; do
+    local report same='NOT the source'
+    report=$(get "pod/read-$claim" '{.status.containerStatuses[0].state.terminated.message}')
+    case $report in
+    *"\"sha256\":\"$want\""*) same="${want:0:16}…, the source's" ;;
+    *) status=1 ;;
+    esac
+    # shellcheck disable=SC2046 # one word per field
+    printf '%-6s  %-10s  %-9s  %-6s  %11s  %11s  %7s  %s\n' $claim "$(get "pvc/$claim" '{.spec.volumeMode}')" \
+      $(get "vmdimp/$claim" '{.status.phase} {.status.result.sourceFormat} {.status.result.transferredBytes} {.status.result.virtualSize} {.status.result.seconds}') "$same"
+  done
+  return $status
+}
+
+# The block volume is a file of this machine: the test cluster's storage keeps it there.
+boot() {
+  kubectl -n $namespace delete pod --all
+  local volume
+  volume=$(kubectl get pv "$(get pvc/db-1 '{.spec.volumeName}')" -o jsonpath='{.spec.csi.volumeHandle}')
+  test/demo/boot.sh "${KUBECONFIG%/*}/volumes/$volume.img" "$DEMO/console.log"
+}
+
+test/demo/serve.sh "$DEMO" "$node:18080" &
+step "installing Gild: kubectl apply -k deploy, with the images just built" test/demo/deploy.sh
+step "applying a VMDiskImage for $url and two claims that name it" fill
+step "what the events of the claim web-1 tell" tell
+step "reading both volumes back in pods" prove
+step "the result" table
+if [ "${BOOT:-1}" != 0 ]; then
+  step "booting the block volume with software emulation, to its login prompt (half a minute)" boot
+fi
+if [ "${KEEP:-}" != 1 ]; then
+  step "removing the claims, their volumes with them" kubectl delete namespace $namespace
+fi
