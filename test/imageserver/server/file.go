@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -99,5 +98,5 @@ func (f File) open(dir string) (io.ReaderAt, int64, func() error, error) {
 
 // blobPath is where the blob of a name is kept: one flat file, whatever the name.
 func blobPath(dir, name string) string {
-	return filepath.Join(dir, strconv.Quote(strings.ReplaceAll(name, "/", "_")))
+	return filepath.Join(dir, strings.ReplaceAll(name, "/", "_"))
 }

@@ -1,0 +1,24 @@
+// Package e2e tests Gild on a real cluster, the way its users meet it: it installs deploy/,
+// makes claims, breaks things, and reads the volumes back.
+//
+//	go test -tags e2e -timeout 30m ./test/e2e
+//
+// It wants kubectl and qemu-img on the PATH, and these variables:
+//
+//	KUBECONFIG          the cluster; there is no default
+//	GILD_IMAGES         where its nodes find gild-controller, gild-importer and
+//	                    gild-imageserver, such as registry.example/gild;
+//	                    default: the registry of test/cluster
+//	GILD_TAG            the tag of these images; default: dev
+//	GILD_TEST_CLUSTER   1 when the cluster is the one of test/cluster, whose storage
+//	                    and registry take faults; tests that need them are skipped elsewhere
+//	STORAGE_CLASS       the class of the claims; default: the cluster's default class
+//	GILD_E2E_RECORD     folder for what was seen: objects, events, logs; default: a
+//	                    temporary one that is kept when a test fails
+//	GILD_E2E_KEEP       1 keeps what failed tests made, and Gild itself
+//
+// On a cluster where Gild is installed already it refuses to run. Everything it makes bears
+// the label gild.dev/e2e and is in namespaces of its own, but gild-system, the
+// definitions and roles of deploy/, and StorageClasses named gild-e2e-…; at the end it removes
+// all of it and fails if an import has left anything behind.
+package e2e

@@ -1,0 +1,172 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+)
+
+func TestKubectlGetShowsWhatMatters(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	img := f.Raw(diskSize)
+	c, source := f.midImport(img)
+	f.WaitReason(c, "Importing")
+	header, row := firstLines(t, f.Kubectl("get", "vmdimp"))
+	require.Equal(t, "NAME SOURCE PHASE PROGRESS RATE REASON AGE", header)
+	require.Contains(t, row, "disk image Importing")
+	source.Publish(img.file)
+	f.RequireDone(c, img)
+	_, row = firstLines(t, f.Kubectl("get", "vmdimp"))
+	require.Regexp(t, `^disk image Succeeded 100% .*Succeeded`, row)
+
+	header, row = firstLines(t, f.Kubectl("get", "vmdi"))
+	require.Equal(t, "NAME SOURCE FORMAT READY REASON AGE", header)
+	require.Contains(t, row, "image "+source.URL+" raw True Succeeded")
+	require.Contains(t, f.Kubectl("get", "gild"), "vmdiskimport.virtualization.k8s.io/disk")
+	f.Kubectl("wait", "--for=condition=Ready", "--timeout=10s", "vmdimp/disk", "vmdi/image")
+}
+
+// firstLines are the header and the first row of a table, with single spaces.
+func firstLines(t *testing.T, table string) (header, row string) {
+	t.Helper()
+	lines := strings.Split(table, "\n")
+	require.GreaterOrEqual(t, len(lines), 2, table)
+	return strings.Join(strings.Fields(lines[0]), " "), strings.Join(strings.Fields(lines[1]), " ")
+}
+
+func TestKubectlExplain(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	text := f.Kubectl("explain", "vmdiskimage.spec")
+	for _, word := range []string{"source", "checksum", "format", "size", "DESCRIPTION"} {
+		require.Contains(t, text, word)
+	}
+	var crds apiextensionsv1.CustomResourceDefinitionList
+	require.NoError(t, f.List(t.Context(), &crds, client.HasLabels{runLabel}))
+	require.Len(t, crds.Items, 2)
+	for _, crd := range crds.Items {
+		require.Contains(t, crd.Annotations, "api-approved.kubernetes.io")
+		for _, version := range crd.Spec.Versions {
+			requireDescribed(t, crd.Spec.Names.Kind, *version.Schema.OpenAPIV3Schema)
+		}
+	}
+}
+
+// requireDescribed checks that every field below path says what it is.
+func requireDescribed(t *testing.T, path string, schema apiextensionsv1.JSONSchemaProps) {
+	t.Helper()
+	for name, property := range schema.Properties {
+		if name != "metadata" {
+			require.NotEmpty(t, property.Description, "%s.%s has no description", path, name)
+		}
+		requireDescribed(t, path+"."+name, property)
+	}
+	if schema.Items != nil && schema.Items.Schema != nil {
+		requireDescribed(t, path+"[]", *schema.Items.Schema)
+	}
+}
+
+// TestRules proves by the API server what its users may not write.
+func TestRules(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	for name, test := range map[string]struct {
+		edit func(*v1alpha1.VMDiskImageSpec)
+		says string
+	}{
+		"no source":       {func(s *v1alpha1.VMDiskImageSpec) { s.Source.HTTP = nil }, "exactly one source"},
+		"another scheme":  {func(s *v1alpha1.VMDiskImageSpec) { s.Source.HTTP.URL = "file:///etc/passwd" }, "http:// or https://"},
+		"no host":         {func(s *v1alpha1.VMDiskImageSpec) { s.Source.HTTP.URL = "http:///disk" }, "with a host"},
+		"a password":      {func(s *v1alpha1.VMDiskImageSpec) { s.Source.HTTP.URL = "http://me:secret@example.org/disk" }, "secretRef"},
+		"a bad checksum":  {func(s *v1alpha1.VMDiskImageSpec) { s.Checksum = "md5:00" }, "checksum"},
+		"a bad format":    {func(s *v1alpha1.VMDiskImageSpec) { s.Format = "vmdk" }, "format"},
+		"a broken header": {func(s *v1alpha1.VMDiskImageSpec) { s.Source.HTTP.ExtraHeaders = []string{"no colon"} }, "extraHeaders"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			vmdi := &v1alpha1.VMDiskImage{ObjectMeta: f.meta("image")}
+			vmdi.Spec.Source.HTTP = &v1alpha1.HTTPSource{URL: "http://example.org/disk"}
+			test.edit(&vmdi.Spec)
+			require.ErrorContains(t, f.Create(t.Context(), vmdi, client.DryRunAll), test.says)
+		})
+	}
+	imp := &v1alpha1.VMDiskImport{ObjectMeta: f.meta("import")}
+	imp.Spec.ClaimRef, imp.Spec.ImageRef = v1alpha1.ClaimReference{Name: "a", UID: "b"}, v1alpha1.ImageReference{Name: "c", UID: "d"}
+	imp.Spec.Source.HTTP = &v1alpha1.HTTPSource{URL: "http://example.org/disk"}
+	require.NoError(t, f.Create(t.Context(), imp))
+	imp.Spec.Source.HTTP.URL = "http://example.org/other"
+	require.ErrorContains(t, f.Update(t.Context(), imp), "cannot be changed")
+}
+
+// TestSamplesApply asks the API server to take every sample, without keeping it.
+func TestSamplesApply(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	samples, err := filepath.Glob(filepath.Join(deployFolder, "samples", "*.yaml"))
+	require.NoError(t, err)
+	require.NotEmpty(t, samples)
+	for _, sample := range samples {
+		content, err := os.ReadFile(sample)
+		require.NoError(t, err)
+		f.Kubectl("apply", "--dry-run=server", "--filename", sample)
+		require.NotContains(t, string(content), "namespace:", "a sample goes where its user is")
+	}
+}
+
+// TestPopulatorMayDoNoMore asks the API server what the populator's service account may do.
+func TestPopulatorMayDoNoMore(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	for _, test := range []struct {
+		verb, group, resource, subresource, namespace string
+		allowed                                       bool
+	}{
+		{verb: "get", resource: "secrets", namespace: f.namespace, allowed: true},
+		{verb: "get", resource: "configmaps", namespace: f.namespace, allowed: true},
+		{verb: "list", resource: "secrets"},
+		{verb: "watch", resource: "secrets"},
+		{verb: "list", resource: "secrets", namespace: f.namespace},
+		{verb: "watch", resource: "secrets", namespace: f.namespace},
+		{verb: "create", resource: "secrets", namespace: f.namespace},
+		{verb: "update", resource: "secrets", namespace: f.namespace},
+		{verb: "delete", resource: "secrets", namespace: f.namespace},
+		{verb: "list", resource: "configmaps"},
+		{verb: "watch", resource: "configmaps"},
+		{verb: "create", resource: "secrets", namespace: systemNamespace, allowed: true},
+		{verb: "create", group: "batch", resource: "jobs", namespace: systemNamespace, allowed: true},
+		{verb: "create", group: "batch", resource: "jobs", namespace: f.namespace},
+		{verb: "create", resource: "pods", namespace: f.namespace},
+		{verb: "create", resource: "pods", namespace: systemNamespace},
+		{verb: "delete", resource: "pods", namespace: f.namespace},
+		{verb: "get", resource: "pods", subresource: "log", namespace: systemNamespace, allowed: true},
+		{verb: "get", resource: "pods", subresource: "log", namespace: f.namespace},
+		{verb: "create", resource: "pods", subresource: "exec", namespace: systemNamespace},
+		{verb: "delete", resource: "persistentvolumeclaims", namespace: f.namespace},
+		{verb: "create", resource: "persistentvolumeclaims", namespace: f.namespace},
+		{verb: "delete", resource: "persistentvolumes"},
+		{verb: "create", resource: "persistentvolumes"},
+		{verb: "escalate", group: "rbac.authorization.k8s.io", resource: "clusterroles"},
+		{verb: "bind", group: "rbac.authorization.k8s.io", resource: "clusterroles"},
+		{verb: "impersonate", resource: "users"},
+	} {
+		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User:   "system:serviceaccount:" + systemNamespace + ":" + populatorName,
+			Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + systemNamespace, "system:authenticated"},
+			ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Verb: test.verb, Group: test.group, Resource: test.resource, Subresource: test.subresource, Namespace: test.namespace,
+			},
+		}}
+		require.NoError(t, f.Create(t.Context(), review))
+		require.Equal(t, test.allowed, review.Status.Allowed, "%+v", test)
+	}
+}

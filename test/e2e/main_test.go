@@ -1,0 +1,110 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/rand"
+)
+
+// parallelTests is how many tests run at once: they mostly wait.
+const parallelTests = "8"
+
+// removeWithin bounds the cleaning up after the tests.
+const removeWithin = 4 * time.Minute
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// run installs Gild, runs the tests and removes all that was made.
+func run(m *testing.M) (code int, err error) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", parallelTests); err != nil {
+		return 1, fmt.Errorf("setting how many tests run at once: %w", err)
+	}
+	settings, err := prepare()
+	if err != nil {
+		return 1, err
+	}
+	c, err := connect(settings)
+	if err != nil {
+		return 1, err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := c.refuseForeign(ctx); err != nil {
+		return 1, err
+	}
+	recording := make(chan struct{})
+	recordCtx, stopRecording := context.WithCancel(ctx)
+	go func() {
+		defer close(recording)
+		c.record(recordCtx)
+	}()
+	if err := c.install(ctx); err != nil {
+		code = 1
+	} else {
+		code = runUntil(ctx, m)
+	}
+	if code != 0 && c.keep {
+		stopRecording()
+		<-recording
+		return code, errors.Join(err, fmt.Errorf("kept on %s's cluster, see %s", c.kubeconfig, c.settings.record))
+	}
+	removeCtx, cancel := context.WithTimeout(context.Background(), removeWithin)
+	defer cancel()
+	err = errors.Join(err, c.remove(removeCtx))
+	stopRecording()
+	<-recording
+	err = errors.Join(err, c.findCanaries())
+	if code != 0 || err != nil {
+		return max(code, 1), errors.Join(err, fmt.Errorf("what was seen is in %s", c.settings.record))
+	}
+	return 0, os.RemoveAll(c.settings.record)
+}
+
+// prepare reads the settings, names the run and makes the folder of its records.
+func prepare() (settings, error) {
+	settings, err := readSettings()
+	if err != nil {
+		return settings, err
+	}
+	settings.run = rand.String(5)
+	if settings.record == "" {
+		settings.record, err = os.MkdirTemp("", "gild-e2e-")
+	} else {
+		err = os.MkdirAll(settings.record, 0o750)
+	}
+	if err != nil {
+		return settings, fmt.Errorf("making the folder of the records: %w", err)
+	}
+	return settings, errors.Join(os.Setenv(runVariable, settings.run), os.Setenv(recordVariable, settings.record))
+}
+
+// runUntil runs the tests, or stops waiting for them when ctx ends: what they made is
+// removed then too.
+func runUntil(ctx context.Context, m *testing.M) int {
+	code := make(chan int, 1)
+	go func() { code <- m.Run() }()
+	select {
+	case code := <-code:
+		return code
+	case <-ctx.Done():
+		return 130
+	}
+}
