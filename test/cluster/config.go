@@ -13,8 +13,12 @@ import (
 //go:embed config manifests
 var embedded embed.FS
 
-// controlGroup holds every pod.
-const controlGroup = "gild-test"
+const (
+	// controlGroup holds every pod.
+	controlGroup = "gild-test"
+	// podNetworkName names the pods' network in CNI's files.
+	podNetworkName = "gild-test"
+)
 
 // settingsFile is a configuration file of a program: a template and where it goes.
 type settingsFile struct{ template, target string }
@@ -31,9 +35,9 @@ func settingsFiles() []settingsFile {
 
 // values fill the templates.
 type values struct {
-	Folder, NodeName, NodeIP, PodNetwork, Bridge, ClusterDomain, DNSIP string
-	PauseImage, DNSImage, ShimBinary, RuncBinary, ControlGroup         string
-	Driver                                                             string
+	Folder, NodeName, NodeIP, PodNetwork, Bridge, NetworkName, ClusterDomain, DNSIP string
+	PauseImage, DNSImage, ShimBinary, RuncBinary, ControlGroup                      string
+	Driver                                                                          string
 }
 
 // writeConfig writes the configuration files below the cluster's folder.
@@ -48,7 +52,7 @@ func (c *cluster) writeConfig() error {
 	}
 	v := values{
 		Folder: c.cluster, NodeName: nodeName, NodeIP: nodeIP, PodNetwork: podNetwork, Bridge: bridge,
-		ClusterDomain: clusterDomain, DNSIP: dnsIP, PauseImage: pauseImage, DNSImage: dnsImage,
+		NetworkName: podNetworkName, ClusterDomain: clusterDomain, DNSIP: dnsIP, PauseImage: pauseImage, DNSImage: dnsImage,
 		ShimBinary: shim, RuncBinary: runc, ControlGroup: controlGroup, Driver: driverName,
 	}
 	for _, file := range settingsFiles() {

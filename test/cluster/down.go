@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -18,8 +17,6 @@ const (
 	// killing one: its data is removed right after.
 	defaultGrace = 3 * time.Second
 	killLimit    = 30 * time.Second
-	// symlinkDir is where the kubelet links the logs of containers; it has no setting for it.
-	symlinkDir = "/var/log/containers"
 )
 
 // down stops the cluster and removes everything but logs.
@@ -82,25 +79,7 @@ func (c *cluster) removeFiles() error {
 			return fmt.Errorf("removing the cluster's state: %w", err)
 		}
 	}
-	return c.removeLogLinks()
-}
-
-// removeLogLinks removes the kubelet's links to logs of our pods.
-func (c *cluster) removeLogLinks() error {
-	links, err := filepath.Glob(filepath.Join(symlinkDir, "*.log"))
-	if err != nil {
-		return fmt.Errorf("listing log links: %w", err)
-	}
-	for _, link := range links {
-		target, err := os.Readlink(link)
-		if err != nil || !strings.HasPrefix(target, c.cluster+"/") {
-			continue
-		}
-		if err := os.Remove(link); err != nil {
-			return fmt.Errorf("removing a log link: %w", err)
-		}
-	}
-	return nil
+	return errors.Join(removeLogLinks(c.cluster), removeNetworkRecords())
 }
 
 // kill ends one component without warning, as a crash would.
