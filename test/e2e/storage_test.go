@@ -1,0 +1,121 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+)
+
+// poolClass makes a StorageClass whose volumes come from a pool of the test's own.
+func (f *fixture) poolClass(mode storagev1.VolumeBindingMode, parameters map[string]string) (class, pool string) {
+	f.Helper()
+	f.NeedsTestCluster("storage that fails when it is told to")
+	pool = f.NewClassName()
+	f.CopyClass(pool, func(class *storagev1.StorageClass) {
+		class.VolumeBindingMode = &mode
+		class.Parameters = map[string]string{"pool": pool}
+		for key, value := range parameters {
+			class.Parameters[key] = value
+		}
+	})
+	return pool, pool
+}
+
+// setPool sets the limits of a pool; nil takes them away.
+func (f *fixture) setPool(pool string, settings map[string]any) {
+	f.Helper()
+	text := "off"
+	if settings != nil {
+		encoded, err := json.Marshal(settings)
+		require.NoError(f, err)
+		text = string(encoded)
+	}
+	// The test's context is over when the limits are taken away at its end.
+	command := exec.CommandContext(context.WithoutCancel(f.ctx), "go", "run", "../cluster", "pool", pool, text)
+	_, err := output(command)
+	require.NoError(f, err)
+}
+
+// TestWaitsForCapacity fills a claim of a class that has no room at first.
+func TestWaitsForCapacity(t *testing.T) {
+	for name, test := range map[string]struct {
+		mode storagev1.VolumeBindingMode
+		edit func(*corev1.PersistentVolumeClaim)
+	}{
+		"Immediate": {storagev1.VolumeBindingImmediate, block},
+		"WaitForFirstConsumer without a consumer": {storagev1.VolumeBindingWaitForFirstConsumer, immediately},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := start(t)
+			class, pool := f.poolClass(test.mode, nil)
+			f.setPool(pool, map[string]any{"capacityBytes": claimSize / 2})
+			t.Cleanup(func() { f.setPool(pool, nil) })
+			img := f.Raw(diskSize)
+			f.VMDiskImage("image", f.Serve("disk", img.file).URL)
+			c := f.Claim("disk", "image", ofClass(class), test.edit)
+			f.RequireWaiting(c, "ProvisioningFailed")
+			f.setPool(pool, nil)
+			f.RequireDone(c, img)
+		})
+	}
+}
+
+// TestRefusesAVolumeThatIsSmallerThanItSays trusts the volume, not what is said of it.
+func TestRefusesAVolumeThatIsSmallerThanItSays(t *testing.T) {
+	for name, edit := range map[string]func(*corev1.PersistentVolumeClaim){
+		"Filesystem": func(*corev1.PersistentVolumeClaim) {},
+		"Block":      block,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := start(t)
+			class, _ := f.poolClass(storagev1.VolumeBindingImmediate, map[string]string{"realBytes": strconv.FormatInt(diskSize/2, 10)})
+			f.VMDiskImage("image", f.Serve("disk", f.Raw(diskSize).file).URL)
+			f.RequireFailed(f.Claim("disk", "image", ofClass(class), edit), "TooLarge")
+		})
+	}
+}
+
+// TestRefusesWhenTheVolumeIsFull writes a qcow2 disk, whose size may exceed its volume, and whose
+// data does.
+func TestRefusesWhenTheVolumeIsFull(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	f.VMDiskImage("image", f.Serve("disk", f.Raw(2*claimSize).file).URL, func(spec *v1alpha1.VMDiskImageSpec) {
+		spec.Format = v1alpha1.DiskFormatQcow2
+	})
+	c := f.Claim("disk", "image")
+	f.RequireFailed(c, "NoSpace")
+
+	img := f.Raw(diskSize)
+	good := f.Serve("small", img.file).URL
+	f.EditImage("image", func(spec *v1alpha1.VMDiskImageSpec) { spec.Source.HTTP.URL = good })
+	f.RequireBound(c)
+	f.RequireQcow2(c, img.disk, diskSize)
+	f.RequireNothingLeft(c)
+}
+
+// TestWaitsForASlowProvisioner waits for a slow provisioner and says so.
+func TestWaitsForASlowProvisioner(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	class, _ := f.poolClass(storagev1.VolumeBindingImmediate, map[string]string{"createDelay": "8s"})
+	img := f.Raw(diskSize)
+	f.VMDiskImage("image", f.Serve("disk", img.file).URL)
+	c := f.Claim("disk", "image", ofClass(class))
+	imp := f.WaitImport(c, "a record", importWithin, func(imp *v1alpha1.VMDiskImport) bool { return ready(imp).Reason != "" })
+	require.Equal(t, v1alpha1.PhasePending, imp.Status.Phase)
+	f.RequireDone(c, img)
+	require.Empty(t, f.eventsOf(c, "ImportWaiting"), "what passes by itself is no warning")
+}
