@@ -1,0 +1,46 @@
+package format
+
+import "fmt"
+
+// The reasons why an image is refused. They are the words that the importer reports.
+const (
+	UnsupportedFormat = "UnsupportedFormat"
+	FormatMismatch    = "FormatMismatch"
+	AmbiguousFormat   = "AmbiguousFormat"
+	UnexpectedContent = "UnexpectedContent"
+	EmptySource       = "EmptySource"
+	CorruptImage      = "CorruptImage"
+	TruncatedImage    = "TruncatedImage"
+	UnsafeImage       = "UnsafeImage"
+	ConversionFailed  = "ConversionFailed"
+	NoSpace           = "NoSpace"
+	TargetError       = "TargetError"
+	InternalError     = "InternalError"
+)
+
+// Error is the refusal of an image.
+type Error struct {
+	reason  string
+	message string
+	cause   error
+}
+
+func fail(reason, message string) *Error { return &Error{reason: reason, message: message} }
+
+func failBy(reason, message string, cause error) *Error {
+	return &Error{reason: reason, message: message, cause: cause}
+}
+
+// Error returns the message and its cause.
+func (e *Error) Error() string {
+	if e.cause == nil {
+		return e.message
+	}
+	return fmt.Sprintf("%s: %v", e.message, e.cause)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Reason is one of the reasons above.
+func (e *Error) Reason() string { return e.reason }

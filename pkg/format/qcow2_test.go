@@ -1,0 +1,248 @@
+package format_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io"
+	"math"
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gild-project/gild/pkg/format"
+)
+
+// tiny is a version 3 image with clusters of 512 bytes and a disk of 8 KiB: header, reference
+// table and block, first table, second table, and data for the guest's clusters 0 and 3.
+func tiny() []byte {
+	b := make([]byte, 7*512)
+	copy(b, "QFI\xfb")
+	put32(b, 4, 3)
+	put32(b, 20, 9)
+	put64(b, 24, 8192)
+	put32(b, 36, 1)
+	put64(b, 40, 3*512)
+	put64(b, 48, 1*512)
+	put32(b, 56, 1)
+	put32(b, 96, 4)
+	put32(b, 100, 104)
+	put64(b, 512, 2*512)
+	for i := range 7 {
+		binary.BigEndian.PutUint16(b[2*512+2*i:], 1)
+	}
+	put64(b, 3*512, 1<<63|4*512)
+	put64(b, 4*512, 1<<63|5*512)
+	put64(b, 4*512+3*8, 1<<63|6*512)
+	copy(b[5*512:], bytes.Repeat([]byte("A"), 512))
+	copy(b[6*512:], bytes.Repeat([]byte("B"), 512))
+	return b
+}
+
+func put32(b []byte, off int, v uint32) { binary.BigEndian.PutUint32(b[off:], v) }
+func put64(b []byte, off int, v uint64) { binary.BigEndian.PutUint64(b[off:], v) }
+
+// with returns a tiny image with one change.
+func with(change func(b []byte)) []byte {
+	b := tiny()
+	change(b)
+	return b
+}
+
+func check(ctx context.Context, b []byte) (format.Image, error) {
+	return format.CheckQcow2(ctx, bytes.NewReader(b), int64(len(b)), math.MaxInt64)
+}
+
+func TestTinyImageIsGood(t *testing.T) {
+	got, err := check(t.Context(), tiny())
+	require.NoError(t, err)
+	require.Equal(t, format.Image{VirtualSize: 8192, DataBytes: 1024}, got)
+}
+
+func TestEveryTruncationIsFound(t *testing.T) {
+	whole := tiny()
+	for length := range whole {
+		_, err := check(t.Context(), whole[:length])
+		require.Equal(t, format.TruncatedImage, reason(t, err), "length %d", length)
+	}
+}
+
+func TestGate(t *testing.T) {
+	cases := map[string]struct {
+		image []byte
+		fail  string
+	}{
+		"backing file":              {with(func(b []byte) { put64(b, 8, 112); put32(b, 16, 11) }), format.UnsafeImage},
+		"backing file, no length":   {with(func(b []byte) { put64(b, 8, 112) }), format.UnsafeImage},
+		"backing file, no offset":   {with(func(b []byte) { put32(b, 16, 11) }), format.UnsafeImage},
+		"encrypted aes":             {with(func(b []byte) { put32(b, 32, 1) }), format.UnsafeImage},
+		"encrypted luks":            {with(func(b []byte) { put32(b, 32, 2) }), format.UnsafeImage},
+		"data file":                 {with(func(b []byte) { put64(b, 72, 4) }), format.UnsafeImage},
+		"data file extension":       {with(func(b []byte) { put32(b, 104, 0x44415441) }), format.UnsafeImage},
+		"crypto extension":          {with(func(b []byte) { put32(b, 104, 0x0537be77) }), format.UnsafeImage},
+		"version 0":                 {with(func(b []byte) { put32(b, 4, 0) }), format.CorruptImage},
+		"version 1":                 {with(func(b []byte) { put32(b, 4, 1) }), format.CorruptImage},
+		"version 4":                 {with(func(b []byte) { put32(b, 4, 4) }), format.CorruptImage},
+		"cluster bits 8":            {with(func(b []byte) { put32(b, 20, 8) }), format.CorruptImage},
+		"cluster bits 22":           {with(func(b []byte) { put32(b, 20, 22) }), format.CorruptImage},
+		"cluster bits 63":           {with(func(b []byte) { put32(b, 20, 63) }), format.CorruptImage},
+		"marked corrupt":            {with(func(b []byte) { put64(b, 72, 2) }), format.CorruptImage},
+		"unknown feature":           {with(func(b []byte) { put64(b, 72, 1<<5) }), format.UnsupportedFormat},
+		"unknown feature 63":        {with(func(b []byte) { put64(b, 72, 1<<63) }), format.UnsupportedFormat},
+		"dirty is fine":             {with(func(b []byte) { put64(b, 72, 1) }), ""},
+		"compatible is fine":        {with(func(b []byte) { put64(b, 80, math.MaxUint64) }), ""},
+		"autoclear is fine":         {with(func(b []byte) { put64(b, 88, math.MaxUint64) }), ""},
+		"unknown extension is fine": {with(func(b []byte) { put32(b, 104, 0x12345678); put32(b, 108, 9) }), ""},
+		"extension too long":        {with(func(b []byte) { put32(b, 104, 0x12345678); put32(b, 108, 0xffffff00) }), format.CorruptImage},
+		"compression without bit":   {with(func(b []byte) { put32(b, 100, 112); b[104] = 1 }), format.CorruptImage},
+		"bit without compression":   {with(func(b []byte) { put64(b, 72, 8) }), format.CorruptImage},
+		"unknown compression":       {with(func(b []byte) { put32(b, 100, 112); put64(b, 72, 8); b[104] = 7 }), format.UnsupportedFormat},
+		"zstd is fine":              {with(func(b []byte) { put32(b, 100, 112); put64(b, 72, 8); b[104] = 1 }), ""},
+		"subclusters too small":     {with(func(b []byte) { put64(b, 72, 16) }), format.CorruptImage},
+		"refcount order":            {with(func(b []byte) { put32(b, 96, 7) }), format.CorruptImage},
+		"header length 8":           {with(func(b []byte) { put32(b, 100, 8) }), format.CorruptImage},
+		"header length huge":        {with(func(b []byte) { put32(b, 100, 1<<31) }), format.CorruptImage},
+		"no disk":                   {with(func(b []byte) { put64(b, 24, 0) }), format.EmptySource},
+		"odd disk":                  {with(func(b []byte) { put64(b, 24, 8191) }), format.CorruptImage},
+		"disk of 2^64-1":            {with(func(b []byte) { put64(b, 24, math.MaxUint64) }), format.CorruptImage},
+		"disk of 2^63":              {with(func(b []byte) { put64(b, 24, 1<<63) }), format.CorruptImage},
+		"disk beyond the table":     {with(func(b []byte) { put64(b, 24, 1<<40) }), format.CorruptImage},
+		"l1 of 4G entries":          {with(func(b []byte) { put32(b, 36, math.MaxUint32) }), format.CorruptImage},
+		"l1 of 0 entries":           {with(func(b []byte) { put32(b, 36, 0) }), format.CorruptImage},
+		"l1 between clusters":       {with(func(b []byte) { put64(b, 40, 3*512+1) }), format.CorruptImage},
+		"l1 at 0":                   {with(func(b []byte) { put64(b, 40, 0) }), format.CorruptImage},
+		"l1 offset overflow":        {with(func(b []byte) { put64(b, 40, math.MaxUint64&^511) }), format.CorruptImage},
+		"l1 beyond the end":         {with(func(b []byte) { put64(b, 40, 1<<50) }), format.TruncatedImage},
+		"refcounts between":         {with(func(b []byte) { put64(b, 48, 513) }), format.CorruptImage},
+		"refcounts huge":            {with(func(b []byte) { put32(b, 56, math.MaxUint32) }), format.CorruptImage},
+		"snapshots huge":            {with(func(b []byte) { put32(b, 60, math.MaxUint32) }), format.CorruptImage},
+		"snapshots between":         {with(func(b []byte) { put32(b, 60, 1); put64(b, 64, 3) }), format.CorruptImage},
+		"l1 entry reserved":         {with(func(b []byte) { put64(b, 3*512, 4*512|1) }), format.CorruptImage},
+		"l1 entry beyond the end":   {with(func(b []byte) { put64(b, 3*512, 1<<40) }), format.TruncatedImage},
+		"l2 entry reserved":         {with(func(b []byte) { put64(b, 4*512, 5*512|2) }), format.CorruptImage},
+		"l2 entry beyond the end":   {with(func(b []byte) { put64(b, 4*512, 1<<40) }), format.TruncatedImage},
+		"l2 entry all ones":         {with(func(b []byte) { put64(b, 4*512, math.MaxUint64) }), format.TruncatedImage},
+		"zero flag is fine":         {with(func(b []byte) { put64(b, 4*512, 1) }), ""},
+		"zero flag needs no data":   {with(func(b []byte) { put64(b, 4*512, 1<<40|1) }), ""},
+		"zero flag in version 2":    {with(func(b []byte) { put32(b, 4, 2); put64(b, 4*512, 1) }), format.CorruptImage},
+		"version 2 is fine":         {with(func(b []byte) { put32(b, 4, 2) }), ""},
+		"beyond the disk is fine":   {with(func(b []byte) { put64(b, 4*512+16*8, 1<<40) }), ""},
+		"compressed is fine":        {with(func(b []byte) { put64(b, 4*512, 1<<62|5*512+3) }), ""},
+		"compressed beyond the end": {with(func(b []byte) { put64(b, 4*512, 1<<62|1<<61|6*512) }), format.TruncatedImage},
+		"compressed at 0":           {with(func(b []byte) { put64(b, 4*512, 1<<62) }), format.CorruptImage},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			_, err := check(t.Context(), c.image)
+			if c.fail == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.Equal(t, c.fail, reason(t, err))
+		})
+	}
+}
+
+func TestSharedTablesDoNotMultiplyTheWork(t *testing.T) {
+	// 4 MiB of first table, every entry the same second table: 16 TiB to read again and again.
+	b := append(tiny(), make([]byte, 4<<20)...)
+	put32(b, 36, 4<<20/8)
+	put64(b, 40, 7*512)
+	put64(b, 24, (4<<20/8)*64*512)
+	for off := 7 * 512; off < len(b); off += 8 {
+		put64(b, off, 4*512)
+	}
+	_, err := check(t.Context(), b)
+	require.Equal(t, format.CorruptImage, reason(t, err))
+}
+
+func TestLargeDiskIsNotWalked(t *testing.T) {
+	b := tiny()
+	_, err := format.CheckQcow2(t.Context(), bytes.NewReader(b), int64(len(b)), 8191)
+	require.Equal(t, format.UnsupportedFormat, reason(t, err))
+}
+
+func TestCheckStops(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := check(ctx, tiny())
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+// sparseImage answers any offset, as a hostile server with a huge file would.
+type sparseImage struct{ head []byte }
+
+func (s sparseImage) ReadAt(p []byte, off int64) (int, error) {
+	clear(p)
+	if off < int64(len(s.head)) {
+		copy(p, s.head[off:])
+	}
+	return len(p), nil
+}
+
+var _ io.ReaderAt = sparseImage{}
+
+func TestMemoryIsBounded(t *testing.T) {
+	for name, b := range map[string][]byte{
+		"largest clusters": with(func(b []byte) { put32(b, 20, 21); put64(b, 40, 1<<21); put64(b, 48, 1<<21) }),
+		"largest first table": with(func(b []byte) {
+			put32(b, 20, 21)
+			put32(b, 36, 4<<20)
+			put64(b, 40, 1<<21)
+			put64(b, 48, 1<<21)
+			put64(b, 24, 1<<60)
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := format.CheckQcow2(t.Context(), sparseImage{b[:512]}, 1<<60, math.MaxInt64)
+			runtime.ReadMemStats(&after)
+			require.NoError(t, err)
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(5<<20))
+		})
+	}
+}
+
+func TestReadErrorIsNoTruncation(t *testing.T) {
+	closed, err := os.CreateTemp(t.TempDir(), "")
+	require.NoError(t, err)
+	require.NoError(t, closed.Close())
+	_, err = format.CheckQcow2(t.Context(), closed, 4096, math.MaxInt64)
+	require.ErrorIs(t, err, os.ErrClosed)
+}
+
+// FuzzCheckQcow2 looks for panics, and for images that pass although the walk read beyond
+// their end.
+func FuzzCheckQcow2(f *testing.F) {
+	f.Add(tiny())
+	f.Add(with(func(b []byte) { put32(b, 4, 2) }))
+	f.Add(with(func(b []byte) { put64(b, 4*512, 1<<62|5*512+3) }))
+	f.Add(with(func(b []byte) { put64(b, 72, 16); put32(b, 20, 14) }))
+	f.Add(with(func(b []byte) { put64(b, 4*512, 1) }))
+	f.Add(tiny()[:200])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		reader := &highest{ReaderAt: bytes.NewReader(b)}
+		got, err := format.CheckQcow2(t.Context(), reader, int64(len(b)), 1<<30)
+		if err != nil {
+			require.NotEmpty(t, reason(t, err))
+			return
+		}
+		require.Positive(t, got.VirtualSize)
+		require.LessOrEqual(t, got.DataBytes, got.VirtualSize)
+		require.LessOrEqual(t, reader.end, int64(len(b)))
+	})
+}
+
+// highest remembers how far it was read.
+type highest struct {
+	io.ReaderAt
+	end int64
+}
+
+func (h *highest) ReadAt(p []byte, off int64) (int, error) {
+	h.end = max(h.end, off+int64(len(p)))
+	return h.ReaderAt.ReadAt(p, off)
+}

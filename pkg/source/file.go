@@ -1,0 +1,133 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+)
+
+// fileImage reads a local file or block device, for use in a shell.
+type fileImage struct {
+	file   *os.File
+	name   string
+	size   int64
+	stat   os.FileInfo
+	offset int64
+}
+
+var _ Image = (*fileImage)(nil)
+
+func openFile(u *url.URL, o Options) (*fileImage, error) {
+	f, err := os.Open(u.Path)
+	if err != nil {
+		return nil, fileError(u, err)
+	}
+	i, err := newFileImage(f, u, o)
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return i, nil
+}
+
+func fileError(u *url.URL, err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fail(NotFound, name(u)+" does not exist: check the path")
+	case errors.Is(err, os.ErrPermission):
+		return fail(AuthenticationFailed, name(u)+" may not be read: check its permissions")
+	}
+	return failBy(SourceRefused, "opening "+name(u), err)
+}
+
+func newFileImage(f *os.File, u *url.URL, o Options) (*fileImage, error) {
+	stat, err := f.Stat()
+	if err != nil {
+		return nil, fileError(u, err)
+	}
+	blockDevice := stat.Mode()&os.ModeDevice != 0 && stat.Mode()&os.ModeCharDevice == 0
+	if !stat.Mode().IsRegular() && !blockDevice {
+		return nil, fail(SourceRefused, name(u)+" is neither a file nor a block device")
+	}
+	// Seeking gives the size of both.
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, fileError(u, err)
+	}
+	if size == 0 {
+		return nil, fail(EmptySource, name(u)+" has no bytes")
+	}
+	i := &fileImage{file: f, name: name(u), size: size, stat: stat}
+	return i, checkPin(u, o.Pin, i.Revision())
+}
+
+// Read implements Image.
+func (i *fileImage) Read(ctx context.Context, p []byte) (int, error) {
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	if i.offset == i.size {
+		return 0, i.unchanged()
+	}
+	p = p[:min(int64(len(p)), i.size-i.offset)]
+	n, err := i.file.ReadAt(p, i.offset)
+	i.offset += int64(n)
+	if n > 0 || err == nil {
+		return n, nil
+	}
+	if errors.Is(err, io.EOF) {
+		return 0, &Error{reason: SourceUnstable, message: i.name + " became shorter while it was read", startOver: true}
+	}
+	return 0, failBy(SourceRefused, fmt.Sprintf("reading %s at byte %d", i.name, i.offset), err)
+}
+
+// unchanged returns io.EOF, or an error when the file was written to meanwhile.
+func (i *fileImage) unchanged() error {
+	stat, err := i.file.Stat()
+	if err != nil {
+		return failBy(SourceRefused, "reading "+i.name, err)
+	}
+	if !stat.ModTime().Equal(i.stat.ModTime()) || stat.Size() != i.stat.Size() {
+		return &Error{reason: SourceUnstable, message: i.name + " changed while it was read", startOver: true}
+	}
+	return io.EOF
+}
+
+// Tail implements Image.
+func (i *fileImage) Tail(_ context.Context, n int64) ([]byte, error) {
+	if i.size < n {
+		return nil, errors.New("the source is shorter")
+	}
+	tail := make([]byte, n)
+	if _, err := i.file.ReadAt(tail, i.size-n); err != nil {
+		return nil, fmt.Errorf("reading the end of the source: %w", err)
+	}
+	return tail, nil
+}
+
+// File is the open file itself: it need not be copied to be read at random.
+func (i *fileImage) File() *os.File { return i.file }
+
+// Size implements Image.
+func (i *fileImage) Size() int64 { return i.size }
+
+// Framed implements Image.
+func (i *fileImage) Framed() bool { return true }
+
+// Revision implements Image.
+func (i *fileImage) Revision() Revision {
+	return Revision{LastModified: i.stat.ModTime().UTC().Format(http.TimeFormat), Length: i.size}
+}
+
+// ContentType implements Image.
+func (i *fileImage) ContentType() string { return "" }
+
+// Name implements Image.
+func (i *fileImage) Name() string { return i.name }
+
+// Close implements Image.
+func (i *fileImage) Close() error { return i.file.Close() }

@@ -1,0 +1,93 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// guard decides which addresses are contacted. It looks at them after the name lookup, so
+// that a name cannot lead where an address may not.
+//
+// Link-local addresses are never contacted: cloud metadata services live there. Loopback is
+// refused after a redirect from elsewhere: a foreign server must not reach the pod itself.
+// Private addresses are allowed, because mirrors in the cluster are normal.
+type guard struct {
+	dialer net.Dialer
+	origin string
+
+	mu             sync.Mutex
+	originLoopback bool
+	proxies        map[string]bool
+}
+
+func newGuard(origin *url.URL, timeout time.Duration, resolver *net.Resolver) *guard {
+	return &guard{dialer: net.Dialer{Timeout: timeout, Resolver: resolver}, origin: hostPort(origin), proxies: map[string]bool{}}
+}
+
+// trust marks the address of a proxy: the administrator set it, not the source.
+func (g *guard) trust(proxy *url.URL) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.proxies[hostPort(proxy)] = true
+}
+
+// dial is the DialContext of the transport.
+func (g *guard) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	address = strings.ToLower(address)
+	dialer := g.dialer
+	dialer.Control = func(_, to string, _ syscall.RawConn) error {
+		ap, err := netip.ParseAddrPort(to)
+		if err != nil {
+			return fail(AddressRefused, "the address "+to+" cannot be checked")
+		}
+		return g.check(address, ap.Addr())
+	}
+	return dialer.DialContext(ctx, network, address)
+}
+
+// check judges the address ip found for the host and port in address.
+func (g *guard) check(address string, ip netip.Addr) error {
+	ip = embedded(ip)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() {
+		return fail(AddressRefused, fmt.Sprintf("%s is at the link-local address %s, which is never contacted", address, ip))
+	}
+	// The unspecified address also reaches the local host.
+	loopback := ip.IsLoopback() || ip.IsUnspecified()
+	switch {
+	case g.proxies[address]:
+	case address == g.origin:
+		g.originLoopback = loopback
+	case loopback && !g.originLoopback:
+		return fail(AddressRefused, fmt.Sprintf("a redirect leads to %s at the loopback address %s, which is not followed", address, ip))
+	}
+	return nil
+}
+
+// checkURL judges a URL whose host is an address. A proxy would contact it for us, out of
+// the sight of dial.
+func (g *guard) checkURL(u *url.URL) error {
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil {
+		return g.check(hostPort(u), ip)
+	}
+	return nil
+}
+
+// embedded returns the IPv4 address that an IPv6 one stands for: mapped, or behind NAT64.
+func embedded(ip netip.Addr) netip.Addr {
+	ip = ip.Unmap().WithZone("")
+	nat64 := netip.MustParsePrefix("64:ff9b::/96")
+	if nat64.Contains(ip) {
+		b := ip.As16()
+		return netip.AddrFrom4([4]byte(b[12:]))
+	}
+	return ip
+}

@@ -1,0 +1,103 @@
+// Package source reads disk images from where they live and survives broken connections.
+package source
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"time"
+)
+
+// Revision is what tells one state of a source from another. Empty fields are not known.
+type Revision struct {
+	// ETag is the header as served, with quotes and a W/ prefix if it is weak.
+	ETag string
+	// LastModified is the header as served. It is compared letter for letter, never with a clock.
+	LastModified string
+	// Length in bytes, 0 when unknown.
+	Length int64
+}
+
+// Options says how to reach a source.
+type Options struct {
+	// Credentials go to the host of the URL and to no other.
+	Credentials Credentials
+	// CAs are the trusted certificates; nil means the system's.
+	CAs *x509.CertPool
+	// Pin is the only revision that may be read; its empty fields are not checked.
+	Pin Revision
+	// Notice is told, for people, about waits and retries. May be nil.
+	Notice func(message string)
+	// HeaderTimeout bounds the connection and the wait for the first byte of an answer. 0 means 30 s.
+	HeaderTimeout time.Duration
+	// StallTimeout bounds the silence within an answer. 0 means 60 s.
+	StallTimeout time.Duration
+	// Clock is the time for waits between tries. nil means the real one.
+	Clock Clock
+	// Jitter gives numbers in [0,1) that spread the waits. nil means random ones.
+	Jitter func() float64
+	// Resolver finds addresses. nil means the system's.
+	Resolver *net.Resolver
+}
+
+func (o Options) withDefaults() Options {
+	if o.Notice == nil {
+		o.Notice = func(string) {}
+	}
+	if o.HeaderTimeout == 0 {
+		o.HeaderTimeout = 30 * time.Second
+	}
+	if o.StallTimeout == 0 {
+		o.StallTimeout = 60 * time.Second
+	}
+	if o.Clock == nil {
+		o.Clock = SystemClock{}
+	}
+	if o.Jitter == nil {
+		o.Jitter = rand.Float64
+	}
+	return o
+}
+
+// Image is one open source, read once from the start to the end.
+type Image interface {
+	// Read fills p like an io.Reader. It retries and resumes by itself; an error it returns is
+	// final for this Image. io.EOF comes only after the last byte that the source promised.
+	Read(ctx context.Context, p []byte) (int, error)
+	// Tail returns the last n bytes without moving Read. It makes one try; an error means that
+	// the source cannot say.
+	Tail(ctx context.Context, n int64) ([]byte, error)
+	// Size is the length in bytes, -1 when the source does not say.
+	Size() int64
+	// Framed is false when a cut connection looks like the end of the image.
+	Framed() bool
+	// Revision is the state that was opened.
+	Revision() Revision
+	// ContentType is the media type the source claims, in lower case and without parameters.
+	ContentType() string
+	// Name is the source for people: without query, user and password.
+	Name() string
+	// Close frees the connection.
+	Close() error
+}
+
+// Open connects to the image at ref, an http, https or file URL, and reads its headers.
+// It retries transient faults with growing waits, about six minutes in all.
+func Open(ctx context.Context, ref string, o Options) (Image, error) {
+	o = o.withDefaults()
+	u, err := url.Parse(ref)
+	if err != nil {
+		// The error of url.Parse repeats the URL, and its query may be a secret.
+		return nil, fail(SourceRefused, "opening source: not a URL")
+	}
+	switch u.Scheme {
+	case "http", "https":
+		return openHTTP(ctx, u, o)
+	case "file":
+		return openFile(u, o)
+	}
+	return nil, fail(SourceRefused, fmt.Sprintf("opening source: the scheme %q is not supported: use http, https or file", u.Scheme))
+}
