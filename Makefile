@@ -29,11 +29,11 @@ fmt: ## format the code
 
 .PHONY: tidy
 tidy: ## tidy the go.mod of every module
-	for m in $(modules); do go -C $$m mod tidy; done
+	@for m in $(modules); do go -C $$m mod tidy; done
 
 .PHONY: lint
 lint: ## lint the code, and check who imports whom
-	for m in $(code); do (cd $$m && $(call tool,golangci-lint) run); done
+	@for m in $(code); do (cd $$m && $(call tool,golangci-lint) run); done
 
 .PHONY: verify
 verify: generate tidy fmt ## generate, tidy and format, then fail if that or anything else left a change
@@ -48,12 +48,12 @@ test: test-unit test-e2e ## all tests: test-unit, then test-e2e
 .PHONY: test-unit
 test-unit: ## unit tests with the race detector: no root, no network, no cluster
 	@test/packages.sh unit
-	for m in $(code); do go -C $$m test -race ./...; done
+	@for m in $(code); do go -C $$m test -race ./...; done
 
 .PHONY: test-e2e
 test-e2e: ## end-to-end tests on a real cluster of their own, or on yours: KUBECONFIG=file REGISTRY=prefix; KEEP=1 keeps the cluster
 	@test/packages.sh e2e
-	test/with-cluster.sh go test -tags e2e -count=1 -timeout 40m -v ./test/e2e/...
+	test/with-cluster.sh go test -tags e2e -count=1 -timeout 40m -v ./test/e2e/... ./images/build
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser for FUZZTIME=30s each

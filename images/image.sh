@@ -27,10 +27,11 @@ fi
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 if docker info >/dev/null 2>&1; then
   docker build --quiet --file "$folder/Dockerfile" --tag "$name:latest" "$context" >/dev/null
-  docker save --output "$out/$name.tar" "$name:latest"
+  docker save --output "$out/$name.part" "$name:latest"
   how=Docker
 else
-  go run ./images/build -file "$folder/Dockerfile" -context "$context" -tag "$name:latest" -output "$out/$name.tar" >/dev/null
+  go run ./images/build -file "$folder/Dockerfile" -context "$context" -tag "$name:latest" -output "$out/$name.part" >/dev/null
   how=images/build
 fi
+mv "$out/$name.part" "$out/$name.tar"
 echo "$name: $(du -h "$out/$name.tar" | cut -f 1)iB, built by $how: $out/$name.tar"
