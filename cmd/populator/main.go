@@ -2,6 +2,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 
@@ -15,6 +16,9 @@ import (
 func main() {
 	var options populator.Options
 	options.BindFlags(pflag.CommandLine)
+	logging := flag.NewFlagSet("logging", flag.ContinueOnError)
+	klog.InitFlags(logging)
+	pflag.CommandLine.AddGoFlag(logging.Lookup("v"))
 	pflag.Parse()
 	// lib-volume-populator logs with klog: one log, one format.
 	ctrl.SetLogger(klog.Background())

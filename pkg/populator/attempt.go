@@ -181,7 +181,7 @@ func (c *importController) watch(ctx context.Context, imp *v1alpha1.VMDiskImport
 	if pod.Status.Phase == corev1.PodRunning {
 		return c.report(ctx, imp, pod)
 	}
-	return c.wait(ctx, imp, podWaiting(pod, c.eventsOf(ctx, pod.Name, primeName(imp.Spec.ClaimRef.UID))))
+	return c.wait(ctx, imp, podWaiting(pod, c.eventsOf(ctx, pod.Name, primeName(imp.Spec.ClaimRef.UID)), c.clock.Now()))
 }
 
 // adopt writes the record of an attempt whose Job exists already.

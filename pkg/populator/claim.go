@@ -234,4 +234,3 @@ func (c *claimController) letGo(ctx context.Context, claim *corev1.PersistentVol
 func inFlight(imp *v1alpha1.VMDiskImport) bool {
 	return imp.Status.Attempts > 0 && !ended(imp)
 }
-

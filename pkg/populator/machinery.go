@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/discovery"
 	kubeinformers "k8s.io/client-go/informers"
 	"k8s.io/client-go/util/workqueue"
@@ -68,6 +69,7 @@ func (m *machinery) Start(ctx context.Context) error {
 	if err := m.awaitKind(ctx, gvr); err != nil {
 		return nil //nolint:nilerr // the process is stopping.
 	}
+	quietLibrary()
 	go populatormachinery.RunControllerWithConfig(populatormachinery.VolumePopulatorConfig{
 		Kubeconfig: m.kubeconfig,
 		Namespace:  m.namespace,
@@ -87,6 +89,19 @@ func (m *machinery) Start(ctx context.Context) error {
 	})
 	<-ctx.Done()
 	return nil
+}
+
+// quietLibrary keeps what the library calls errors and we call waiting out of the log: it reports
+// each time it asks in vain, for every claim, through the process's one list of error handlers.
+func quietLibrary() {
+	for i, handle := range utilruntime.ErrorHandlers {
+		utilruntime.ErrorHandlers[i] = func(ctx context.Context, err error, message string, keysAndValues ...any) {
+			if err != nil && (strings.Contains(err.Error(), errNotNow.Error()) || strings.Contains(err.Error(), "in work queue no longer exists")) {
+				return
+			}
+			handle(ctx, err, message, keysAndValues...)
+		}
+	}
 }
 
 // awaitKind waits until the API server knows our kind.

@@ -146,7 +146,7 @@ func addControllers(mgr manager.Manager, claims *claimController, imports *impor
 		For(&corev1.PersistentVolumeClaim{}).
 		Owns(&v1alpha1.VMDiskImport{}).
 		Watches(&v1alpha1.VMDiskImage{}, handler.EnqueueRequestsFromMapFunc(claimsOfImage(mgr.GetClient()))).
-		Complete(claims)
+		Complete(&patient{claims})
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func addControllers(mgr manager.Manager, claims *claimController, imports *impor
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(importOfClaim(imports.namespace))).
 		Watches(&v1alpha1.VMDiskImage{}, handler.EnqueueRequestsFromMapFunc(importsOfImage(mgr.GetClient()))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: importWorkers}).
-		Complete(imports)
+		Complete(&patient{imports})
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func addControllers(mgr manager.Manager, claims *claimController, imports *impor
 			}
 			return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: imp.Namespace, Name: imp.Spec.ImageRef.Name}}}
 		})).
-		Complete(images)
+		Complete(&patient{images})
 }
 
 // importOfClaim maps a claim to its import, and PVC' to that of the claim it is for.

@@ -4,13 +4,14 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
 
 // podWaiting says what keeps an importer pod from running, for its user who cannot look into
-// the system namespace. events are those of PVC', the Job and the pod, oldest first.
-func podWaiting(pod *corev1.Pod, events []corev1.Event) state {
+// the system namespace. events are those of PVC' and the pod, oldest first.
+func podWaiting(pod *corev1.Pod, events []corev1.Event, now time.Time) state {
 	for _, status := range pod.Status.ContainerStatuses {
 		waiting := status.State.Waiting
 		if waiting == nil {
@@ -31,7 +32,7 @@ func podWaiting(pod *corev1.Pod, events []corev1.Event) state {
 			return blocked(reasonUnschedulable, "no node takes the importer: %s", condition.Message)
 		}
 	}
-	if event := latest(events, "FailedMount", "FailedAttachVolume", "FailedMapVolume"); event != nil {
+	if event := latest(events, "FailedMount", "FailedAttachVolume", "FailedMapVolume"); event != nil && scheduledBefore(pod, now.Add(-mountPatience)) {
 		return blocked(reasonMountFailed, "mounting the volume: %s", event.Message)
 	}
 	return pending(reasonStarting, "the importer is starting")
@@ -54,6 +55,19 @@ func pullMessage(waiting *corev1.ContainerStateWaiting, events []corev1.Event) s
 		}
 	}
 	return cmp.Or(waiting.Message, waiting.Reason)
+}
+
+// mountPatience is how long mounting may fail before it is worth telling: the first try often comes
+// before the node may read the claim.
+const mountPatience = 20 * time.Second
+
+func scheduledBefore(pod *corev1.Pod, then time.Time) bool {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionTrue {
+			return condition.LastTransitionTime.Time.Before(then)
+		}
+	}
+	return false
 }
 
 func scheduled(pod *corev1.Pod) bool { return pod.Spec.NodeName != "" }

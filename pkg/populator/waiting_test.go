@@ -2,9 +2,11 @@ package populator
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 func waitingPod(reason, message string) *corev1.Pod {
@@ -16,8 +18,13 @@ func waitingPod(reason, message string) *corev1.Pod {
 func TestPodWaiting(t *testing.T) {
 	unscheduled := &corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/3 nodes are available"}}}}
-	onNode := waitingPod("ContainerCreating", "")
-	onNode.Spec.NodeName = "node1"
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	onNode := func(since time.Duration) *corev1.Pod {
+		pod := waitingPod("ContainerCreating", "")
+		pod.Spec.NodeName = "node1"
+		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now.Add(-since))}}
+		return pod
+	}
 	for _, test := range []struct {
 		name    string
 		pod     *corev1.Pod
@@ -29,16 +36,17 @@ func TestPodWaiting(t *testing.T) {
 		{"just made", &corev1.Pod{}, nil, reasonStarting, "starting", false},
 		{"no node", unscheduled, nil, reasonUnschedulable, "0/3 nodes", true},
 		{"no capacity", unscheduled, []corev1.Event{{Reason: "ProvisioningFailed", Message: "pool is full"}}, reasonProvisioningFailed, "pool is full", true},
-		{"capacity came", onNode, []corev1.Event{{Reason: "ProvisioningFailed", Message: "pool is full"}}, reasonStarting, "starting", false},
+		{"capacity came", onNode(time.Second), []corev1.Event{{Reason: "ProvisioningFailed", Message: "pool is full"}}, reasonStarting, "starting", false},
 		{"no image", waitingPod("ErrImagePull", "not found"), nil, reasonImagePullFailed, "not found", true},
 		{"no image, backing off", waitingPod("ImagePullBackOff", "Back-off"),
 			[]corev1.Event{{Reason: "Failed", Message: "Failed to pull image: not found"}, {Reason: "Failed", Message: "Error: ImagePullBackOff"}},
 			reasonImagePullFailed, "not found", true},
-		{"no mount", onNode, []corev1.Event{{Reason: "FailedMount", Message: "wrong fs"}}, reasonMountFailed, "wrong fs", true},
+		{"no mount yet", onNode(time.Second), []corev1.Event{{Reason: "FailedMount", Message: "forbidden"}}, reasonStarting, "starting", false},
+		{"no mount", onNode(time.Minute), []corev1.Event{{Reason: "FailedMount", Message: "wrong fs"}}, reasonMountFailed, "wrong fs", true},
 		{"no configuration", waitingPod("CreateContainerConfigError", "secret gone"), nil, "CreateContainerConfigError", "secret gone", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := podWaiting(test.pod, test.events)
+			s := podWaiting(test.pod, test.events, now)
 			require.Equal(t, test.reason, s.reason)
 			require.Contains(t, s.message, test.message)
 			require.Equal(t, test.warn, s.warn)
