@@ -6,12 +6,13 @@ run=$(mktemp -d)
 trap 'rm -rf "$run"' EXIT
 cat > "$run/nginx.conf" <<END
 daemon off;
-user $(id -un) $(id -gn);
+$([ "$(id -u)" != 0 ] || echo "user root;")
 pid $run/pid;
 error_log stderr error;
 events {}
 http {
   access_log off;
+  default_type application/octet-stream;
   client_body_temp_path $run/body; proxy_temp_path $run/proxy; fastcgi_temp_path $run/fastcgi;
   uwsgi_temp_path $run/uwsgi; scgi_temp_path $run/scgi;
   server {
