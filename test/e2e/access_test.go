@@ -11,9 +11,12 @@ import (
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
 
-// basic is the header of basic authentication.
-func basic(username, password string) string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(username+":"+password))
+// reader is the user name of the tests.
+const reader = "reader"
+
+// basic is the header of the reader's basic authentication.
+func basic(password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(reader+":"+password))
 }
 
 // TestShowsItsCredentials imports from servers that let nobody in without them.
@@ -21,14 +24,14 @@ func TestShowsItsCredentials(t *testing.T) {
 	for name, test := range map[string]func(f *fixture) (need map[string]string, edit func(*v1alpha1.HTTPSource)){
 		"basic authentication": func(f *fixture) (map[string]string, func(*v1alpha1.HTTPSource)) {
 			password := f.Canary()
-			f.Secret("login", map[string]string{"username": "reader", "password": password})
-			return map[string]string{"Authorization": basic("reader", password)},
+			f.Secret("login", map[string]string{"username": reader, "password": password})
+			return map[string]string{"Authorization": basic(password)},
 				func(http *v1alpha1.HTTPSource) { http.SecretRef = "login" }
 		},
 		"KubeVirt's spelling of it": func(f *fixture) (map[string]string, func(*v1alpha1.HTTPSource)) {
 			password := f.Canary()
-			f.Secret("login", map[string]string{"accessKeyId": "reader", "secretKey": password})
-			return map[string]string{"Authorization": basic("reader", password)},
+			f.Secret("login", map[string]string{"accessKeyId": reader, "secretKey": password})
+			return map[string]string{"Authorization": basic(password)},
 				func(http *v1alpha1.HTTPSource) { http.SecretRef = "login" }
 		},
 		"bearer token": func(f *fixture) (map[string]string, func(*v1alpha1.HTTPSource)) {
@@ -94,12 +97,12 @@ func TestSecretsStayHome(t *testing.T) {
 	f := start(t)
 	img := f.Raw(diskSize)
 	password, licence := f.Canary(), f.Canary()
-	f.Secret("login", map[string]string{"username": "reader", "password": password})
+	f.Secret("login", map[string]string{"username": reader, "password": password})
 	f.Secret("headers", map[string]string{"licence": "X-Licence: " + licence})
 	away := f.Serve("away", img.Held())
 	homeFile := img.file
 	homeFile.RedirectTo = away.On(f.Host(f.namespace + "-away"))
-	homeFile.Need = map[string]string{"Authorization": basic("reader", password), "X-Licence": licence}
+	homeFile.Need = map[string]string{"Authorization": basic(password), "X-Licence": licence}
 	home := f.Serve("home", homeFile)
 	f.VMDiskImage("image", home.URL, func(spec *v1alpha1.VMDiskImageSpec) {
 		spec.Source.HTTP.SecretRef = "login"
@@ -120,10 +123,10 @@ func TestSecretsStayHome(t *testing.T) {
 		for _, header := range []string{"Authorization", "X-Licence", "X-Team"} {
 			require.Empty(t, request.Header.Get(header), "%s went to another host", header)
 		}
-		require.NotContains(t, request.Header.Get("Referer"), "reader")
+		require.NotContains(t, request.Header.Get("Referer"), reader)
 	}
 	f.RequireRecordedLog(pod.Name)
-	for _, secret := range []string{password, licence, basic("reader", password)} {
+	for _, secret := range []string{password, licence, basic(password)} {
 		names, err := f.recorded(secret)
 		require.NoError(t, err)
 		require.Empty(t, names, "a secret can be read in the records")

@@ -346,6 +346,6 @@ func (f *fixture) RequireNothingLeft(c claim) {
 // DeleteClaim deletes a claim and waits until it is gone.
 func (f *fixture) DeleteClaim(c claim) {
 	f.Helper()
-	require.NoError(f, f.cluster.Delete(f.ctx, f.PVC(c)))
+	require.NoError(f, f.Delete(f.ctx, f.PVC(c)))
 	f.WaitGone(c)
 }

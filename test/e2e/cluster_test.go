@@ -22,7 +22,7 @@ import (
 )
 
 // pollInterval is how often something that is waited for is looked at.
-const pollInterval = 250 * time.Millisecond
+const pollInterval = 500 * time.Millisecond
 
 // cluster is the cluster under test.
 type cluster struct {

@@ -73,7 +73,7 @@ func TestClaimMadeAgain(t *testing.T) {
 	f := start(t)
 	img := f.Raw(diskSize)
 	first, source := f.midImport(img)
-	require.NoError(t, f.cluster.Delete(t.Context(), f.PVC(first)))
+	require.NoError(t, f.Delete(t.Context(), f.PVC(first)))
 	f.WaitGone(first)
 	source.Publish(img.file)
 	second := f.Claim("disk", "image")
@@ -90,7 +90,7 @@ func TestImageDeletedMidImport(t *testing.T) {
 	img := f.Raw(diskSize)
 	c, source := f.midImport(img)
 	vmdi := &v1alpha1.VMDiskImage{ObjectMeta: f.meta("image")}
-	require.NoError(t, f.cluster.Delete(t.Context(), vmdi))
+	require.NoError(t, f.Delete(t.Context(), vmdi))
 	require.NoError(t, f.Get(t.Context(), f.key("image"), vmdi), "it is held while its import runs")
 	require.NotNil(t, vmdi.DeletionTimestamp)
 	source.Publish(img.file)
@@ -117,7 +117,7 @@ func TestImportDeletedMidImport(t *testing.T) {
 	img := f.Raw(diskSize)
 	c, source := f.midImport(img)
 	first := f.Import(c)
-	require.NoError(t, f.cluster.Delete(t.Context(), first))
+	require.NoError(t, f.Delete(t.Context(), first))
 	f.WaitImport(c, "another import", importWithin, func(imp *v1alpha1.VMDiskImport) bool { return imp.UID != first.UID })
 	source.Publish(img.file)
 	f.RequireDone(c, img)
@@ -151,7 +151,7 @@ func (f *fixture) WaitImportGone(c claim) {
 func (f *fixture) RequireImageFree(name string) {
 	f.Helper()
 	vmdi := &v1alpha1.VMDiskImage{ObjectMeta: f.meta(name)}
-	require.NoError(f, client.IgnoreNotFound(f.cluster.Delete(f.ctx, vmdi)))
+	require.NoError(f, client.IgnoreNotFound(f.Delete(f.ctx, vmdi)))
 	f.Eventually("VMDiskImage gone", goneWithin, func(ctx context.Context) (bool, string, error) {
 		err := f.Get(ctx, f.key(name), vmdi)
 		return apierrors.IsNotFound(err), describeFinalizers(vmdi), client.IgnoreNotFound(err)

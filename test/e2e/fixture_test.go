@@ -23,7 +23,7 @@ import (
 type fixture struct {
 	*testing.T
 	*cluster
-	ctx       context.Context //nolint:containedctx // the test's own, which ends with it.
+	ctx       context.Context // the test's own
 	namespace string
 	host      string
 }
@@ -40,7 +40,7 @@ func start(t *testing.T) *fixture {
 	f.host = f.Host(f.namespace)
 	t.Cleanup(func() {
 		// The test's own context is over by now.
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), time.Minute)
 		defer cancel()
 		if t.Failed() {
 			f.explain(ctx)
@@ -48,7 +48,7 @@ func start(t *testing.T) *fixture {
 				return
 			}
 		}
-		if err := f.cluster.Delete(ctx, f.newNamespace(f.namespace)); err != nil {
+		if err := f.Delete(ctx, f.newNamespace(f.namespace)); err != nil {
 			t.Errorf("deleting the test's namespace: %v", err)
 		}
 	})

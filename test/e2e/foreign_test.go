@@ -68,14 +68,14 @@ func TestForeignVolume(t *testing.T) {
 	}
 	require.NoError(t, f.Create(t.Context(), volume))
 	t.Cleanup(func() {
-		require.NoError(t, client.IgnoreNotFound(f.cluster.Delete(context.WithoutCancel(f.ctx), volume)))
+		require.NoError(t, client.IgnoreNotFound(f.Delete(context.WithoutCancel(f.ctx), volume)))
 	})
 	f.Eventually("volume available", importWithin, func(ctx context.Context) (bool, string, error) {
 		err := f.Get(ctx, client.ObjectKeyFromObject(volume), volume)
 		return volume.Status.Phase == corev1.VolumeAvailable, string(volume.Status.Phase), err
 	})
 	c := f.Claim("disk", "image", ofClass(class))
-	f.Eventually("claim bound to the foreign volume", importWithin, func(ctx context.Context) (bool, string, error) {
+	f.Eventually("claim bound to the foreign volume", importWithin, func(context.Context) (bool, string, error) {
 		pvc := f.PVC(c)
 		return pvc.Status.Phase == corev1.ClaimBound && pvc.Spec.VolumeName == volume.Name, string(pvc.Status.Phase), nil
 	})
@@ -107,7 +107,7 @@ func TestForgedImport(t *testing.T) {
 	c := f.Claim("disk", "image")
 	f.WaitEvent(c, "ImportNameTaken", "disk")
 	require.Empty(t, other.Requests())
-	require.NoError(t, f.cluster.Delete(t.Context(), forged))
+	require.NoError(t, f.Delete(t.Context(), forged))
 	f.RequireDone(c, img)
 	require.Empty(t, other.Requests())
 }

@@ -104,7 +104,7 @@ func (c *cluster) install(ctx context.Context) error {
 	if err := c.installWeb(ctx); err != nil {
 		return err
 	}
-	return c.waitDeployment(ctx, systemNamespace, populatorName)
+	return c.waitPopulator(ctx)
 }
 
 // manifests are the objects of deploy/ with the images under test, labelled as ours.
@@ -174,11 +174,11 @@ func (c *cluster) applyObject(ctx context.Context, object *unstructured.Unstruct
 	return nil
 }
 
-// waitDeployment waits until every replica of a Deployment is the wanted one and ready.
-func (c *cluster) waitDeployment(ctx context.Context, namespace, name string) error {
+// waitPopulator waits until every replica of the populator is the wanted one and ready.
+func (c *cluster) waitPopulator(ctx context.Context) error {
 	err := eventually(ctx, readyWithin, func(ctx context.Context) (bool, string, error) {
 		deployment := &appsv1.Deployment{}
-		if err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, deployment); err != nil {
+		if err := c.Get(ctx, client.ObjectKey{Namespace: systemNamespace, Name: populatorName}, deployment); err != nil {
 			return false, "", err
 		}
 		status, want := deployment.Status, int32(1)
@@ -190,7 +190,7 @@ func (c *cluster) waitDeployment(ctx context.Context, namespace, name string) er
 		return done, fmt.Sprintf("%d of %d ready, %d updated, %d in all", status.ReadyReplicas, want, status.UpdatedReplicas, status.Replicas), nil
 	})
 	if err != nil {
-		return fmt.Errorf("starting %s: %w", name, err)
+		return fmt.Errorf("starting the populator: %w", err)
 	}
 	return nil
 }

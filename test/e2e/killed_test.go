@@ -22,9 +22,9 @@ import (
 // TestImporterPodKilled ends importer pods half-way. The import is tried again and ends right.
 func TestImporterPodKilled(t *testing.T) {
 	for name, kill := range map[string]func(*fixture, *corev1.Pod) error{
-		"deleted": func(f *fixture, pod *corev1.Pod) error { return f.cluster.Delete(f.ctx, pod) },
+		"deleted": func(f *fixture, pod *corev1.Pod) error { return f.Delete(f.ctx, pod) },
 		"deleted by force": func(f *fixture, pod *corev1.Pod) error {
-			return f.cluster.Delete(f.ctx, pod, client.GracePeriodSeconds(0))
+			return f.Delete(f.ctx, pod, client.GracePeriodSeconds(0))
 		},
 		"evicted": func(f *fixture, pod *corev1.Pod) error {
 			return f.typed.PolicyV1().Evictions(pod.Namespace).Evict(f.ctx, &policyv1.Eviction{ObjectMeta: pod.ObjectMeta})
@@ -52,12 +52,12 @@ func TestPopulatorKilled(t *testing.T) {
 	img := f.Raw(diskSize)
 	c, source := f.midImport(img)
 	for _, pod := range f.populators() {
-		require.NoError(t, f.cluster.Delete(t.Context(), &pod, client.GracePeriodSeconds(0)))
+		require.NoError(t, f.Delete(t.Context(), &pod, client.GracePeriodSeconds(0)))
 	}
 	source.Publish(img.file)
 	f.RequireDone(c, img)
 	require.EqualValues(t, 1, f.Import(c).Status.Attempts)
-	require.NoError(t, f.waitDeployment(t.Context(), systemNamespace, populatorName))
+	require.NoError(t, f.waitPopulator(t.Context()))
 }
 
 // TestPopulatorKilledWhileAClaimGoes kills the populator just after a claim is deleted half-way:
@@ -65,11 +65,11 @@ func TestPopulatorKilled(t *testing.T) {
 func TestPopulatorKilledWhileAClaimGoes(t *testing.T) {
 	f := start(t)
 	c, _ := f.midImport(f.Raw(diskSize))
-	require.NoError(t, f.cluster.Delete(t.Context(), f.PVC(c)))
+	require.NoError(t, f.Delete(t.Context(), f.PVC(c)))
 	for _, pod := range f.populators() {
-		require.NoError(t, f.cluster.Delete(t.Context(), &pod, client.GracePeriodSeconds(0)))
+		require.NoError(t, f.Delete(t.Context(), &pod, client.GracePeriodSeconds(0)))
 	}
-	require.NoError(t, f.waitDeployment(t.Context(), systemNamespace, populatorName))
+	require.NoError(t, f.waitPopulator(t.Context()))
 	f.WaitGone(c)
 	f.RequireNothingLeft(c)
 }
@@ -82,7 +82,7 @@ func TestLeaderKilled(t *testing.T) {
 	img := f.Raw(diskSize)
 	c, source := f.midImport(img)
 	leader := f.leader("")
-	require.NoError(t, f.cluster.Delete(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: leader}}, client.GracePeriodSeconds(0)))
+	require.NoError(t, f.Delete(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: leader}}, client.GracePeriodSeconds(0)))
 	source.Publish(img.file)
 	require.NotEqual(t, leader, f.leader(leader))
 	f.RequireDone(c, img)
@@ -105,7 +105,7 @@ func (f *fixture) scalePopulator(replicas int32) {
 	f.Helper()
 	ctx := context.WithoutCancel(f.ctx)
 	f.editPopulator(ctx, func(deployment *appsv1.Deployment) { deployment.Spec.Replicas = &replicas })
-	require.NoError(f, f.waitDeployment(ctx, systemNamespace, populatorName))
+	require.NoError(f, f.waitPopulator(ctx))
 }
 
 func (f *fixture) editPopulator(ctx context.Context, edit func(*appsv1.Deployment)) {

@@ -37,10 +37,11 @@ func run(m *testing.M) (code int, err error) {
 	if err := flag.Set("test.parallel", parallelTests); err != nil {
 		return 1, fmt.Errorf("setting how many tests run at once: %w", err)
 	}
-	settings, err := prepare()
+	settings, err := readSettings()
 	if err != nil {
 		return 1, err
 	}
+	settings.run = rand.String(5)
 	c, err := connect(settings)
 	if err != nil {
 		return 1, err
@@ -48,6 +49,9 @@ func run(m *testing.M) (code int, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := c.refuseForeign(ctx); err != nil {
+		return 1, err
+	}
+	if err := c.prepare(); err != nil {
 		return 1, err
 	}
 	recording := make(chan struct{})
@@ -78,22 +82,18 @@ func run(m *testing.M) (code int, err error) {
 	return 0, os.RemoveAll(c.settings.record)
 }
 
-// prepare reads the settings, names the run and makes the folder of its records.
-func prepare() (settings, error) {
-	settings, err := readSettings()
-	if err != nil {
-		return settings, err
-	}
-	settings.run = rand.String(5)
-	if settings.record == "" {
-		settings.record, err = os.MkdirTemp("", "gild-e2e-")
+// prepare makes the folder of the run's records, and tells the tests of it and of the run.
+func (c *cluster) prepare() error {
+	var err error
+	if c.settings.record == "" {
+		c.settings.record, err = os.MkdirTemp("", "gild-e2e-")
 	} else {
-		err = os.MkdirAll(settings.record, 0o750)
+		err = os.MkdirAll(c.settings.record, 0o750)
 	}
 	if err != nil {
-		return settings, fmt.Errorf("making the folder of the records: %w", err)
+		return fmt.Errorf("making the folder of the records: %w", err)
 	}
-	return settings, errors.Join(os.Setenv(runVariable, settings.run), os.Setenv(recordVariable, settings.record))
+	return errors.Join(os.Setenv(runVariable, c.run), os.Setenv(recordVariable, c.settings.record))
 }
 
 // runUntil runs the tests, or stops waiting for them when ctx ends: what they made is

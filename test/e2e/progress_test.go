@@ -164,7 +164,7 @@ func (f *fixture) dial(name, address string, labels map[string]string) corev1.Po
 		},
 	}
 	require.NoError(f, f.Create(f.ctx, pod))
-	defer func() { require.NoError(f, f.cluster.Delete(f.ctx, pod)) }()
+	defer func() { require.NoError(f, f.Delete(f.ctx, pod)) }()
 	f.Eventually("dialled "+address, importWithin, func(ctx context.Context) (bool, string, error) {
 		err := f.Get(ctx, client.ObjectKeyFromObject(pod), pod)
 		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed

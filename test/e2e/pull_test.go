@@ -49,7 +49,7 @@ func (f *fixture) setImporterImage(image string) (old string) {
 		}
 	})
 	require.NotEmpty(f, old, "the populator's Deployment does not say IMPORTER_IMAGE")
-	require.NoError(f, f.waitDeployment(ctx, systemNamespace, populatorName))
+	require.NoError(f, f.waitPopulator(ctx))
 	return old
 }
 

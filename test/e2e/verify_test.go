@@ -83,7 +83,7 @@ func (f *fixture) RequireReport(c claim, pod string, d disk.Disk, size int64) {
 		require.Equal(f, size, report.Capacity, "the file is not as long as the disk")
 		require.Equal(f, "-rw-rw----", report.Mode)
 	}
-	require.NoError(f, f.cluster.Delete(f.ctx, &corev1.Pod{ObjectMeta: f.meta(pod)}))
+	require.NoError(f, f.Delete(f.ctx, &corev1.Pod{ObjectMeta: f.meta(pod)}))
 }
 
 // report waits until a pod made by Consume has ended and returns what it read.
@@ -143,6 +143,6 @@ func (f *fixture) Download(c claim) []byte {
 	require.NoError(f, err)
 	content, err := f.callPod(f.ctx, key, http.MethodGet, "/files/disk", nil)
 	require.NoError(f, err)
-	require.NoError(f, f.cluster.Delete(f.ctx, &corev1.Pod{ObjectMeta: f.meta(key.Name)}))
+	require.NoError(f, f.Delete(f.ctx, &corev1.Pod{ObjectMeta: f.meta(key.Name)}))
 	return content
 }

@@ -45,7 +45,9 @@ func serve(ctx context.Context, dir, plain, secure, certDir string) error {
 	}
 	err := web.Close()
 	for range listeners {
-		<-ended
+		if end := <-ended; !errors.Is(end, http.ErrServerClosed) {
+			err = errors.Join(err, end)
+		}
 	}
 	return err
 }
