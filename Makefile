@@ -33,7 +33,7 @@ tidy: ## tidy the go.mod of every module
 
 .PHONY: lint
 lint: ## lint the code, and check who imports whom
-	@for m in $(code); do (cd $$m && $(call tool,golangci-lint) run); done
+	@for m in $(code); do (cd $$m && $(call tool,golangci-lint) run --allow-serial-runners); done
 
 .PHONY: verify
 verify: generate tidy fmt ## generate, tidy and format, then fail if that or anything else left a change
