@@ -48,7 +48,11 @@ func (c *importController) start(ctx context.Context, imp *v1alpha1.VMDiskImport
 		c.wake(claimOf(imp))
 		return c.wait(ctx, imp, *waiting)
 	}
-	if why, ok := c.queue.enter(claim.UID, hostOf(&imp.Spec.Source), imp.CreationTimestamp.Time); !ok {
+	running, err := c.running(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if why, ok := c.queue.enter(claim.UID, hostOf(&imp.Spec.Source), imp.CreationTimestamp.Time, running); !ok {
 		return c.wait(ctx, imp, state{phase: v1alpha1.PhaseQueued, reason: reasonQueued, message: why})
 	}
 	if clean, err := c.ready(ctx, imp); err != nil || !clean {
@@ -58,6 +62,19 @@ func (c *importController) start(ctx context.Context, imp *v1alpha1.VMDiskImport
 		number: imp.Status.Attempts + 1, spec: imp.Spec, claim: claim, target: target,
 		credentials: credentials, image: c.importerImage, template: c.template,
 	})
+}
+
+// running lists the hosts of all imports that have a Job, by claim.
+func (c *importController) running(ctx context.Context) (map[types.UID]string, error) {
+	var jobs batchv1.JobList
+	if err := c.client.List(ctx, &jobs, client.InNamespace(c.namespace), client.HasLabels{labelClaimUID}); err != nil {
+		return nil, fmt.Errorf("listing Jobs: %w", err)
+	}
+	running := map[types.UID]string{}
+	for i := range jobs.Items {
+		running[types.UID(jobs.Items[i].Labels[labelClaimUID])] = jobs.Items[i].Annotations[annotationHost]
+	}
+	return running, nil
 }
 
 // target reads PVC' and proves that its volume is still its own: a volume that has been handed

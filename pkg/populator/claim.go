@@ -87,11 +87,38 @@ func (c *claimController) ensureImport(ctx context.Context, claim *corev1.Persis
 			return ctrl.Result{}, fmt.Errorf("creating the claim's import: %w", err)
 		}
 	}
+	if void, err := c.isVoid(ctx, claim, imp); err != nil || void {
+		if void {
+			err = c.delete(ctx, imp, client.Preconditions{UID: &imp.UID})
+		}
+		return ctrl.Result{RequeueAfter: clearAgain}, err
+	}
 	if err := c.openGate(ctx, claim); err != nil {
 		return ctrl.Result{}, err
 	}
 	c.wake(client.ObjectKeyFromObject(claim))
 	return ctrl.Result{}, nil
+}
+
+// isVoid reports whether an import has succeeded for nothing: PVC' was deleted before its volume could be
+// handed over. Both are read from the API server, since a hand-over may be under way.
+func (c *claimController) isVoid(ctx context.Context, claim *corev1.PersistentVolumeClaim, imp *v1alpha1.VMDiskImport) (bool, error) {
+	if imp.Status.Phase != v1alpha1.PhaseSucceeded {
+		return false, nil
+	}
+	prime := &corev1.PersistentVolumeClaim{}
+	err := c.live.Get(ctx, types.NamespacedName{Namespace: c.namespace, Name: primeName(claim.UID)}, prime)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("reading PVC': %w", err)
+	}
+	if prime.UID == imp.Status.TargetUID && prime.DeletionTimestamp.IsZero() {
+		return false, nil
+	}
+	now := &corev1.PersistentVolumeClaim{}
+	if err := c.live.Get(ctx, client.ObjectKeyFromObject(claim), now); err != nil {
+		return false, fmt.Errorf("reading claim %s: %w", claim.Name, err)
+	}
+	return now.UID == claim.UID && now.Spec.VolumeName == "", nil
 }
 
 // newImport is the import of a claim, pinned to the VMDiskImage as it is now.

@@ -88,7 +88,6 @@ func (c *importController) step(ctx context.Context, imp *v1alpha1.VMDiskImport,
 	case stepGiveUp:
 		return c.giveUp(ctx, imp)
 	case stepWatch:
-		c.queue.hold(claim.UID, hostOf(&imp.Spec.Source))
 		return c.watch(ctx, imp, job)
 	case stepLost:
 		return c.lost(ctx, imp)

@@ -102,6 +102,7 @@ func attemptAnnotations(a *attempt) map[string]string {
 	return map[string]string{
 		annotationClaim:     a.claim.Namespace + "/" + a.claim.Name,
 		annotationTargetUID: string(a.target.UID),
+		annotationHost:      hostOf(&a.spec.Source),
 	}
 }
 

@@ -207,3 +207,18 @@ func TestHandedOverVolumeIsNeverWrittenTo(t *testing.T) {
 	ready := meta.FindStatusCondition(w.findImport().Status.Conditions, v1alpha1.ConditionReady)
 	require.Equal(t, reasonVolumeReplaced, ready.Reason)
 }
+
+func TestVolumeDeletedBeforeItsHandOverIsFilledAgain(t *testing.T) {
+	w := newWorld(t, testImage(), testClaim(), fastClass())
+	w.settle(w.phase(v1alpha1.PhaseSucceeded))
+	prime := &corev1.PersistentVolumeClaim{}
+	require.True(t, w.find(prime, systemNamespace, primeName("0c1a")))
+	first := w.findImport()
+	require.NoError(t, w.store.Delete(t.Context(), prime))
+	w.settle(func() bool {
+		imp := w.findImport()
+		return imp != nil && imp.UID != first.UID && imp.Status.Phase == v1alpha1.PhaseSucceeded
+	})
+	require.True(t, w.find(prime, systemNamespace, primeName("0c1a")))
+	require.Equal(t, prime.UID, w.findImport().Status.TargetUID)
+}

@@ -134,7 +134,7 @@ func (m *machinery) mutate(ctx context.Context, prime *corev1.PersistentVolumeCl
 	if err != nil {
 		return nil, err
 	}
-	if imp == nil || !imp.DeletionTimestamp.IsZero() || imp.Status.Phase == v1alpha1.PhaseFailed {
+	if imp == nil || !imp.DeletionTimestamp.IsZero() || ended(imp) {
 		return nil, errNotNow
 	}
 	return shapePrime(prime, claim), nil

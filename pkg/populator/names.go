@@ -20,6 +20,8 @@ const (
 	annotationClaim = Prefix + "/claim"
 	// annotationTargetUID is the UID of PVC' that a Job writes to.
 	annotationTargetUID = Prefix + "/target-uid"
+	// annotationHost is the host that an import's Job reads from.
+	annotationHost = Prefix + "/host"
 	// annotationPopulatedFrom is set on a volume by lib-volume-populator when it hands it over.
 	annotationPopulatedFrom = Prefix + "/populated-from"
 

@@ -2,15 +2,17 @@ package populator
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// queue bounds how many imports run at once, in all and per host. Its zero value is
-// not usable: newQueue sets the limits. It lives in memory; after a restart the running
-// Jobs are entered again by hold.
+// queue bounds how many imports run at once, in all and per host. newQueue sets the limits.
+//
+// What runs is told by the Jobs that exist; running adds the places given to imports whose Job our
+// cache does not show yet. So a restart forgets nothing that counts.
 type queue struct {
 	perCluster, perHost int
 
@@ -31,32 +33,30 @@ func newQueue(perCluster, perHost int) *queue {
 	}
 }
 
-// hold enters an import that already runs.
-func (q *queue) hold(claim types.UID, host string) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	delete(q.waiting, claim)
-	q.running[claim] = host
-}
-
-// enter asks for a place. Without one it returns why, and the import waits in line: an older
-// import that could run goes first.
-func (q *queue) enter(claim types.UID, host string, since time.Time) (why string, ok bool) {
+// enter asks for a place; jobs are the hosts of the imports that have a Job, by claim. Without a place it
+// returns why, and the import waits in line: an older one that could run goes first.
+func (q *queue) enter(claim types.UID, host string, since time.Time, jobs map[types.UID]string) (why string, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if _, held := q.running[claim]; held {
 		return "", true
 	}
-	q.waiting[claim] = waiter{host: host, since: since}
-	if len(q.running) >= q.perCluster {
-		return fmt.Sprintf("%d imports are running, as many as --max-imports allows", len(q.running)), false
+	running := maps.Clone(q.running)
+	maps.Copy(running, jobs)
+	onHost := map[string]int{}
+	for _, h := range running {
+		onHost[h]++
 	}
-	if n := q.onHost(host); n >= q.perHost {
+	q.waiting[claim] = waiter{host: host, since: since}
+	if len(running) >= q.perCluster {
+		return fmt.Sprintf("%d imports are running, as many as --max-imports allows", len(running)), false
+	}
+	if n := onHost[host]; n >= q.perHost {
 		return fmt.Sprintf("%d imports from %s are running, as many as --max-imports-per-host allows", n, host), false
 	}
 	for other, w := range q.waiting {
 		older := w.since.Before(since) || w.since.Equal(since) && other < claim
-		if older && q.onHost(w.host) < q.perHost {
+		if older && onHost[w.host] < q.perHost {
 			return "an older import goes first", false
 		}
 	}
@@ -71,14 +71,4 @@ func (q *queue) leave(claim types.UID) {
 	defer q.mu.Unlock()
 	delete(q.running, claim)
 	delete(q.waiting, claim)
-}
-
-func (q *queue) onHost(host string) int {
-	n := 0
-	for _, h := range q.running {
-		if h == host {
-			n++
-		}
-	}
-	return n
 }

@@ -173,7 +173,7 @@ func (w *world) playCluster() {
 // playLibrary makes PVC' when the gate is open, as lib-volume-populator does.
 func (w *world) playLibrary() {
 	claim, imp := w.findClaim(), w.findImport()
-	if claim == nil || !claim.DeletionTimestamp.IsZero() || claim.Spec.VolumeName != "" || imp == nil || !imp.DeletionTimestamp.IsZero() || imp.Status.Phase == v1alpha1.PhaseFailed {
+	if claim == nil || !claim.DeletionTimestamp.IsZero() || claim.Spec.VolumeName != "" || imp == nil || !imp.DeletionTimestamp.IsZero() || ended(imp) {
 		return
 	}
 	prime := testPrime(claim)
