@@ -272,8 +272,10 @@ func (i *httpImage) Size() int64 { return i.size }
 // Framed implements Image.
 func (i *httpImage) Framed() bool { return i.framed }
 
-// Revision implements Image.
-func (i *httpImage) Revision() Revision { return i.revision }
+// Validators implements Image.
+func (i *httpImage) Validators() (etag, lastModified string) {
+	return i.revision.ETag, i.revision.LastModified
+}
 
 // ContentType implements Image.
 func (i *httpImage) ContentType() string { return i.contentType }

@@ -62,7 +62,8 @@ func newFileImage(f *os.File, u *url.URL, o Options) (*fileImage, error) {
 		return nil, fail(EmptySource, name(u)+" has no bytes")
 	}
 	i := &fileImage{file: f, name: name(u), size: size, stat: stat}
-	return i, checkPin(u, o.Pin, i.Revision())
+	_, lastModified := i.Validators()
+	return i, checkPin(u, o.Pin, Revision{LastModified: lastModified, Length: size})
 }
 
 // Read implements Image.
@@ -118,9 +119,9 @@ func (i *fileImage) Size() int64 { return i.size }
 // Framed implements Image.
 func (i *fileImage) Framed() bool { return true }
 
-// Revision implements Image.
-func (i *fileImage) Revision() Revision {
-	return Revision{LastModified: i.stat.ModTime().UTC().Format(http.TimeFormat), Length: i.size}
+// Validators implements Image. The time of a file stands for its Last-Modified.
+func (i *fileImage) Validators() (etag, lastModified string) {
+	return "", i.stat.ModTime().UTC().Format(http.TimeFormat)
 }
 
 // ContentType implements Image.

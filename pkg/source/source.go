@@ -74,8 +74,8 @@ type Image interface {
 	Size() int64
 	// Framed is false when a cut connection looks like the end of the image.
 	Framed() bool
-	// Revision is the state that was opened.
-	Revision() Revision
+	// Validators are the ETag and the Last-Modified of what was opened, as served.
+	Validators() (etag, lastModified string)
 	// ContentType is the media type the source claims, in lower case and without parameters.
 	ContentType() string
 	// Name is the source for people: without query, user and password.

@@ -63,4 +63,4 @@ func (d *device) remove(f *os.File) error {
 
 func (d *device) block() bool { return true }
 
-func (d *device) String() string { return fmt.Sprintf("block device %s of %d bytes", d.path, d.size) }
+func (d *device) String() string { return "block device " + d.path }

@@ -119,7 +119,7 @@ func TestDevice(t *testing.T) {
 					require.NoError(t, err)
 					require.True(t, target.Block())
 					require.Equal(t, c.size, target.Capacity())
-					require.NoError(t, target.Prepare(t.Context(), inOrder))
+					require.NoError(t, target.Prepare(t.Context(), 0, inOrder))
 					if inOrder {
 						require.Equal(t, c.mode, target.zero)
 					}
@@ -142,7 +142,7 @@ func TestDeviceIsZeroedByWritingAsTheLastResort(t *testing.T) {
 	device := loop(t, t.TempDir(), size, "-b", "4096")
 	target, err := Open(device)
 	require.NoError(t, err)
-	require.NoError(t, target.Prepare(t.Context(), true))
+	require.NoError(t, target.Prepare(t.Context(), 0, true))
 	dirty(t, device, size)
 	target.zero = zeroWrite
 	content := sample(t, 5*mib+512)
@@ -161,7 +161,7 @@ func TestDeviceTooSmall(t *testing.T) {
 	require.Equal(t, TooLarge, reason(t, err))
 	require.ErrorContains(t, err, "at least 17Mi")
 	require.NoError(t, target.Fits(16*mib))
-	require.NoError(t, target.Prepare(t.Context(), true))
+	require.NoError(t, target.Prepare(t.Context(), 0, true))
 	_, err = target.WriteAt(t.Context(), make([]byte, mib), 16*mib)
 	require.Equal(t, TooLarge, reason(t, err))
 	require.NoError(t, target.Discard())
@@ -176,7 +176,7 @@ func TestDeviceInUse(t *testing.T) {
 	undo(t, "umount", dir)
 	target, err := Open(device)
 	require.NoError(t, err)
-	err = target.Prepare(t.Context(), true)
+	err = target.Prepare(t.Context(), 0, true)
 	require.Equal(t, TargetError, reason(t, err))
 	require.ErrorContains(t, err, "somebody else uses it")
 }
@@ -187,7 +187,7 @@ func TestDiscardedDeviceHoldsNoDisk(t *testing.T) {
 	device := loop(t, t.TempDir(), size)
 	target, err := Open(device)
 	require.NoError(t, err)
-	require.NoError(t, target.Prepare(t.Context(), true))
+	require.NoError(t, target.Prepare(t.Context(), 0, true))
 	fill(t, target, bytes.Repeat([]byte{0x55}, size), mib)
 	require.NoError(t, target.Discard())
 	got := readDirect(t, device, size)
@@ -217,7 +217,7 @@ func openLossy(t *testing.T, device string, direct bool) *Target {
 	t.Helper()
 	target, err := Open(device)
 	require.NoError(t, err)
-	require.NoError(t, target.Prepare(t.Context(), true))
+	require.NoError(t, target.Prepare(t.Context(), 0, true))
 	if !direct {
 		require.NoError(t, clearDirect(target.file))
 		target.direct = false
@@ -242,7 +242,7 @@ func TestFullFileSystem(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, target.Capacity(), int64(8*mib))
 	require.Equal(t, TooLarge, reason(t, target.Fits(9*mib)))
-	require.NoError(t, target.Prepare(t.Context(), true))
+	require.NoError(t, target.Prepare(t.Context(), 0, true))
 	err = writeAndCommit(t, target, 20*mib)
 	require.Equal(t, NoSpace, reason(t, err))
 	require.NoError(t, target.Discard())
@@ -271,7 +271,7 @@ func TestClaimSizeSuffices(t *testing.T) {
 				return
 			}
 			size = target.Capacity()
-			require.NoError(t, target.Prepare(t.Context(), true))
+			require.NoError(t, target.Prepare(t.Context(), 0, true))
 			chunk := bytes.Repeat([]byte{0x55}, mib)
 			for off := int64(0); off < size; off += mib {
 				_, err := target.WriteAt(t.Context(), chunk[:min(mib, size-off)], off)

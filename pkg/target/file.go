@@ -89,7 +89,7 @@ func (f *file) finish(file *os.File, size int64) error {
 	if err != nil {
 		return ioError("finishing target", err)
 	}
-	if info.Size() != size {
+	if size >= 0 && info.Size() != size {
 		return fail(TargetError, fmt.Sprintf("finishing target: it has %d bytes in place of %d", info.Size(), size))
 	}
 	if err := os.Rename(f.partial(), f.path); err != nil {
@@ -114,6 +114,4 @@ func (f *file) remove(*os.File) error {
 
 func (f *file) block() bool { return false }
 
-func (f *file) String() string {
-	return fmt.Sprintf("file %s with room for %d bytes", f.path, f.capacity())
-}
+func (f *file) String() string { return "file " + f.path }

@@ -46,7 +46,7 @@ func openPrepared(t *testing.T, path string) *Target {
 	target, err := Open(path)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, target.Discard()) })
-	require.NoError(t, target.Prepare(t.Context(), true))
+	require.NoError(t, target.Prepare(t.Context(), 0, true))
 	return target
 }
 
@@ -158,7 +158,7 @@ func TestPrepareAgainStartsOver(t *testing.T) {
 	dir := t.TempDir()
 	target := openPrepared(t, dir)
 	fill(t, target, bytes.Repeat([]byte{0xff}, 8*mib), mib)
-	require.NoError(t, target.Prepare(t.Context(), true))
+	require.NoError(t, target.Prepare(t.Context(), 0, true))
 	require.Zero(t, target.Written())
 	disk := sample(t, mib)
 	fill(t, target, disk, mib)

@@ -102,18 +102,21 @@ func (t *Target) Fits(size int64) error {
 	return t.place.tooLarge(size)
 }
 
-// Prepare opens the target and drops its old content. After it, all that is not written reads
-// as zero at the latest after Commit. With inOrder, WriteAt must come with growing offsets: a
-// device that cannot be zeroed cheaply is then written only once. It takes time on devices;
-// ctx ends it between steps.
-func (t *Target) Prepare(ctx context.Context, inOrder bool) error {
+// Prepare opens the target, drops its old content and gives a file size bytes of zeros. After
+// it, all that is not written reads as zero at the latest after Settle. With inOrder, WriteAt
+// must come with growing offsets: a device that cannot be zeroed cheaply is then written only
+// once. It takes time on devices; ctx ends it between steps.
+func (t *Target) Prepare(ctx context.Context, size int64, inOrder bool) error {
 	if t.file == nil {
 		if err := t.open(); err != nil {
 			return err
 		}
-	} else if !t.place.block() {
-		if err := t.file.Truncate(0); err != nil {
-			return ioError("emptying target", err)
+	}
+	if !t.place.block() {
+		for _, length := range []int64{0, size} {
+			if err := t.file.Truncate(length); err != nil {
+				return ioError("emptying target", err)
+			}
 		}
 	}
 	t.inOrder, t.next, t.written, t.unsynced = inOrder, 0, 0, 0
@@ -154,23 +157,43 @@ func (t *Target) File() *os.File { return t.file }
 // Written counts the bytes of data written by WriteAt. Holes do not count.
 func (t *Target) Written() int64 { return t.written }
 
-// Commit makes the disk durable with a size of size bytes. Any error of any sync is final:
-// the kernel would not report it again.
-func (t *Target) Commit(ctx context.Context, size int64) error {
+// Settle sets the size of a file to size bytes, unless that is negative, zeroes what nobody
+// wrote, and stores all. Any error of any sync is final: the kernel would not report it
+// again. After it, File can be read at any offset.
+func (t *Target) Settle(ctx context.Context, size int64) error {
 	if t.broken != nil {
 		return t.broken
 	}
+	if err := t.settle(ctx, size); err != nil {
+		t.broken = err
+		return err
+	}
+	return nil
+}
+
+func (t *Target) settle(ctx context.Context, size int64) error {
 	if err := t.zeroRest(ctx); err != nil {
 		return err
 	}
-	if !t.place.block() {
+	if size >= 0 && !t.place.block() {
 		if err := t.file.Truncate(size); err != nil {
 			return ioError("setting the size of target", err)
 		}
 	}
 	if err := t.file.Sync(); err != nil {
-		t.broken = ioError("syncing target", err)
-		return t.broken
+		return ioError("syncing target", err)
+	}
+	if err := clearDirect(t.file); err != nil {
+		return ioError("syncing target", err)
+	}
+	t.direct = false
+	return nil
+}
+
+// Commit settles the disk and makes it visible under its name.
+func (t *Target) Commit(ctx context.Context, size int64) error {
+	if err := t.Settle(ctx, size); err != nil {
+		return err
 	}
 	if err := t.place.finish(t.file, size); err != nil {
 		return err

@@ -1,0 +1,53 @@
+// Command importer copies one disk image into one volume.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/gild-project/gild/pkg/importer"
+)
+
+// memoryLimit keeps the process below the 128 MiB that its pod may use.
+const memoryLimit = 96 << 20
+
+func main() {
+	debug.SetMemoryLimit(memoryLimit)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+func run(ctx context.Context, args []string) int {
+	var o importer.Options
+	flags := pflag.NewFlagSet("importer", pflag.ContinueOnError)
+	flags.SortFlags = false
+	flags.Usage = func() {
+		fmt.Fprintf(os.Stdout, "importer copies one disk image into one volume.\n\n  importer --source URL --target PATH [flags]\n\n%s", flags.FlagUsages())
+	}
+	o.BindFlags(flags)
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return importer.ExitDone
+	case err != nil:
+	case flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q: all options are flags", flags.Arg(0))
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "importer: %s: %v\n", importer.InvalidOptions, err)
+		return importer.ExitOptions
+	}
+	parts := wire(o)
+	parts.Stdout, parts.Stderr, parts.Terminal = os.Stdout, os.Stderr, term.IsTerminal(int(os.Stderr.Fd()))
+	result, _ := importer.Run(ctx, o, parts)
+	return result.Reason.ExitCode()
+}

@@ -1,0 +1,226 @@
+package importer
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+)
+
+const (
+	// lineEvery is how often json mode writes a line; people get one every plainEvery.
+	lineEvery  = time.Second
+	plainEvery = 10 * time.Second
+	// rateOver is the number of lines over which the rate is taken.
+	rateOver = 5
+)
+
+// reporter tells how the run goes, in the form of Options.Progress.
+type reporter struct {
+	mode   string
+	stdout io.Writer
+	stderr io.Writer
+	clock  Clock
+	bar    *progressbar.ProgressBar
+
+	mu       sync.Mutex
+	progress Progress
+	moves    int64
+	samples  []sample
+	shown    time.Time
+
+	done  chan struct{}
+	ended sync.WaitGroup
+}
+
+type sample struct {
+	at    time.Time
+	bytes int64
+}
+
+func newReporter(mode string, p Parts) *reporter {
+	if mode == ProgressAuto && p.Terminal {
+		mode = ProgressBar
+	}
+	return &reporter{mode: mode, stdout: p.Stdout, stderr: p.Stderr, clock: p.Clock, progress: Progress{Phase: Importing}, done: make(chan struct{})}
+}
+
+// start shows progress until stop.
+func (r *reporter) start() {
+	r.ended.Go(func() {
+		ticker := time.NewTicker(lineEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-r.done:
+				return
+			case <-ticker.C:
+				r.tick(r.clock.Now())
+			}
+		}
+	})
+}
+
+func (r *reporter) stop() {
+	close(r.done)
+	r.ended.Wait()
+	if r.bar != nil {
+		_ = r.bar.Exit()
+		fmt.Fprintln(r.stderr)
+	}
+}
+
+// tick takes a sample for the rate and shows a line when it is time.
+func (r *reporter) tick(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.samples = append(r.samples, sample{now, r.progress.TransferredBytes})
+	r.samples = r.samples[max(len(r.samples)-rateOver-1, 0):]
+	first, last := r.samples[0], r.samples[len(r.samples)-1]
+	r.progress.BytesPerSecond = 0
+	if seconds := last.at.Sub(first.at).Seconds(); seconds > 0 {
+		r.progress.BytesPerSecond = max(int64(float64(last.bytes-first.bytes)/seconds), 0)
+	}
+	r.show(now, false)
+}
+
+// show writes the progress. The caller holds the lock. Urgent lines come at once.
+func (r *reporter) show(now time.Time, urgent bool) {
+	switch r.mode {
+	case ProgressJSON:
+		// A Progress always marshals.
+		line, _ := json.Marshal(r.progress)
+		fmt.Fprintf(r.stdout, "%s\n", line)
+	case ProgressBar:
+		r.showBar()
+	case ProgressAuto:
+		if urgent || now.Sub(r.shown) >= plainEvery {
+			r.shown = now
+			fmt.Fprintln(r.stdout, r.plain())
+		}
+	}
+}
+
+func (r *reporter) showBar() {
+	if r.bar == nil {
+		total := int64(-1)
+		if r.progress.TotalBytes != nil {
+			total = *r.progress.TotalBytes
+		}
+		r.bar = progressbar.NewOptions64(total,
+			progressbar.OptionSetWriter(r.stderr), progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true),
+			progressbar.OptionSetWidth(30), progressbar.OptionFullWidth(), progressbar.OptionThrottle(0))
+	}
+	if r.progress.TotalBytes != nil && r.bar.GetMax64() != *r.progress.TotalBytes {
+		r.bar.ChangeMax64(*r.progress.TotalBytes)
+	}
+	text := string(r.progress.Phase)
+	if r.progress.Message != "" {
+		text = r.progress.Message
+	}
+	r.bar.Describe(clean(text, 60))
+	// A bar that cannot be drawn is no reason to stop.
+	_ = r.bar.Set64(r.progress.TransferredBytes)
+}
+
+// plain is a line for people where there is no terminal.
+func (r *reporter) plain() string {
+	p := r.progress
+	line := fmt.Sprintf("%s: %s", p.Phase, Human(p.TransferredBytes))
+	if p.TotalBytes != nil && *p.TotalBytes > 0 {
+		line += fmt.Sprintf(" of %s (%d%%)", Human(*p.TotalBytes), p.TransferredBytes*100 / *p.TotalBytes)
+	}
+	if p.BytesPerSecond > 0 {
+		line += fmt.Sprintf(", %s/s", Human(p.BytesPerSecond))
+	}
+	if p.Message != "" {
+		line += ", " + clean(p.Message, maxMessage)
+	}
+	return line
+}
+
+// total sets the length of the source; -1 is not known.
+func (r *reporter) total(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.TotalBytes = nil
+	if n >= 0 {
+		r.progress.TotalBytes = &n
+	}
+}
+
+// begin starts a pass over the source.
+func (r *reporter) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.Phase, r.progress.Message = Importing, ""
+	r.progress.TransferredBytes, r.progress.WrittenBytes = 0, 0
+	r.samples = nil
+}
+
+func (r *reporter) moved(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.TransferredBytes += n
+	r.moves += n
+	// Bytes came: what a notice said is over.
+	r.progress.Message = ""
+}
+
+func (r *reporter) wrote(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.WrittenBytes = n
+}
+
+func (r *reporter) phase(p Phase, message string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.Phase, r.progress.Message = p, message
+}
+
+// notice tells people at once why nothing moves.
+func (r *reporter) notice(message string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.Message = clean(message, maxMessage)
+	r.show(r.clock.Now(), true)
+}
+
+// counted returns the totals for the result.
+func (r *reporter) counted() (transferred, written int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.moves, r.progress.WrittenBytes
+}
+
+// table shows what a dry run found.
+func (r *reporter) table(rows [][2]string) {
+	if r.mode == ProgressJSON || r.mode == ProgressNone {
+		return
+	}
+	for _, row := range rows {
+		fmt.Fprintf(r.stdout, "%-10s %s\n", row[0], clean(row[1], maxMessage))
+	}
+}
+
+// outcome is the last thing that is said.
+func (r *reporter) outcome(o Options, result Result) {
+	switch {
+	case r.mode == ProgressJSON:
+		fmt.Fprintf(r.stdout, "%s\n", result.Marshal())
+	case result.Reason.ExitCode() != ExitDone:
+		fmt.Fprintf(r.stderr, "importer: %s: %s\n", result.Reason, clean(result.Message, maxMessage))
+	case r.mode == ProgressNone:
+	case result.Reason == Probed:
+		fmt.Fprintf(r.stdout, "%s: %s\n", result.Reason, clean(result.Message, maxMessage))
+	default:
+		fmt.Fprintf(r.stdout, "%s: %s, %s written to %s in %.1f s, %s\n", result.Reason, result.Message, Human(result.WrittenBytes), clean(o.Target, maxMessage), result.Seconds, result.Digest)
+	}
+}
+
+// complain reports what must not change the outcome.
+func (r *reporter) complain(err error) { fmt.Fprintf(r.stderr, "importer: %v\n", err) }

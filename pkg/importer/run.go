@@ -1,0 +1,165 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// maxRestarts bounds how often an image is read from its first byte again because it changed
+// or could not be resumed.
+const maxRestarts = 5
+
+// maxQcow2Disk bounds the disk of a qcow2 target, which need not fit: 64 TiB is what the
+// largest file systems hold.
+const maxQcow2Disk = 64 << 40
+
+// Run imports the image and reports progress and outcome as o says. The Result is filled in as
+// far as the run came, also with an error, which is always an *Error.
+func Run(ctx context.Context, o Options, p Parts) (Result, error) {
+	start := p.Clock.Now()
+	report := newReporter(o.Progress, p)
+	r := &run{options: o, parts: p, report: report}
+	report.start()
+	err := r.all(ctx)
+	report.stop()
+	r.result.Seconds = math.Round(p.Clock.Now().Sub(start).Seconds()*1000) / 1000
+	failure := r.conclude(ctx, err)
+	report.outcome(o, r.result)
+	if err := writeTermination(o.TerminationLog, r.result); err != nil {
+		report.complain(err)
+	}
+	if failure != nil {
+		return r.result, failure
+	}
+	return r.result, nil
+}
+
+// run is the state of one Run.
+type run struct {
+	options Options
+	parts   Parts
+	report  *reporter
+	result  Result
+
+	target   Target
+	prepared bool
+	expected []Checksum
+}
+
+// conclude writes the reason and the message of the result.
+func (r *run) conclude(ctx context.Context, err error) *Error {
+	r.result.TransferredBytes, r.result.WrittenBytes = r.report.counted()
+	if err == nil {
+		return nil
+	}
+	failure := Classify(err)
+	if ctx.Err() != nil && failure.Reason.ExitCode() != ExitTarget {
+		// Whatever broke, broke because we were told to stop.
+		failure = &Error{Reason: Interrupted, Err: errors.New("the importer was told to stop: nothing usable is on the target")}
+	}
+	r.result.Reason, r.result.Message = failure.Reason, failure.Error()
+	if failure.Reason.ExitCode() == ExitTransient {
+		r.result.RetryAfterSeconds = int64(math.Ceil(failure.RetryAfter.Seconds()))
+	}
+	return failure
+}
+
+func (r *run) all(ctx context.Context) (err error) {
+	if err := r.options.Validate(); err != nil {
+		return &Error{Reason: InvalidOptions, Err: err}
+	}
+	r.expected = expectedChecksums(r.options)
+	if r.target, err = r.parts.OpenTarget(r.options.Target); err != nil {
+		return err
+	}
+	if err := r.checkTarget(); err != nil {
+		return err
+	}
+	if err := r.tries(ctx); err != nil {
+		// What went wrong first is the reason; what went wrong while tidying is told too.
+		if tidy := r.target.Discard(); tidy != nil {
+			failure := Classify(err)
+			failure.Err = fmt.Errorf("%w (and then: %v)", failure.Err, tidy)
+			return failure
+		}
+		return err
+	}
+	return nil
+}
+
+// checkTarget refuses what the options alone show to be wrong.
+func (r *run) checkTarget() error {
+	if r.options.TargetFormat == FormatQcow2 && r.target.Block() {
+		return &Error{Reason: InvalidOptions, Err: errors.New("--target-format qcow2 needs a file system: a block device holds the raw disk itself")}
+	}
+	if r.options.TargetFormat == FormatRaw {
+		return r.target.Fits(int64(r.options.TargetSize))
+	}
+	return nil
+}
+
+// tries starts over while the source changes or cannot be resumed.
+func (r *run) tries(ctx context.Context) error {
+	for restarts := 0; ; restarts++ {
+		err := r.try(ctx)
+		var source interface{ StartOver() bool }
+		if err == nil || !errors.As(err, &source) || !source.StartOver() {
+			return err
+		}
+		if restarts == maxRestarts {
+			return fmt.Errorf("giving up after starting over %d times: %w", restarts, err)
+		}
+		wait := time.Second << restarts
+		r.report.notice(fmt.Sprintf("%v; starting over in %s", err, wait))
+		if err := r.parts.Clock.Sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// try opens the source once and imports it.
+func (r *run) try(ctx context.Context) error {
+	// The source must end when the target fails, even while it waits for bytes.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	source, err := r.parts.OpenSource(ctx, r.report.notice)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = source.Close() }()
+	i, err := r.inspect(ctx, source)
+	if err != nil {
+		return err
+	}
+	if r.options.DryRun {
+		return r.dryRun(i)
+	}
+	r.report.total(source.Size())
+	// The one fork: a flat disk streams to where it belongs; every other image must be whole
+	// before it is read, because its tables may be anywhere.
+	if i.format != FormatQcow2 && r.options.TargetFormat == FormatRaw {
+		err = r.stream(ctx, i)
+	} else {
+		err = r.convert(ctx, i)
+	}
+	if err != nil {
+		return err
+	}
+	r.result.Reason = Imported
+	r.result.Message = fmt.Sprintf("imported a disk of %s as %s", Human(r.result.VirtualSize), r.options.TargetFormat)
+	return nil
+}
+
+func expectedChecksums(o Options) []Checksum {
+	var all []Checksum
+	for _, text := range []string{o.Checksum, o.Pin.Digest} {
+		// Validate has refused what cannot be parsed.
+		if c, err := ParseChecksum(text); err == nil {
+			all = append(all, c)
+		}
+	}
+	return all
+}
