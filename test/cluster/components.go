@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"time"
 
 	"github.com/gild-project/gild/test/cluster/daemon"
 )
@@ -10,7 +9,8 @@ import (
 const (
 	driverName = "loop.csi.gild.dev"
 	// policyTable is the nftables table of the network policies.
-	policyTable = "gild-netpol"
+	policyTable  = "gild-netpol"
+	policySocket = "netpol.sock"
 )
 
 // component is a process of the cluster.
@@ -18,8 +18,6 @@ type component struct {
 	name    string
 	program string // the built program; the name if empty
 	args    []string
-	// grace is how long the process may take to end.
-	grace time.Duration
 	// ready says whether it does its work; nil means as soon as it runs.
 	ready func(ctx context.Context) error
 }
@@ -66,6 +64,10 @@ func (c *cluster) components() []component {
 			"--kubeconfig=" + pki("scheduler.conf"), "--leader-elect=false", "--bind-address=127.0.0.1",
 			"--cert-dir=" + c.path("scheduler"),
 		}},
+		// Before the kubelet: pods start only when the engine has heard of them.
+		{name: "netpol", program: "cluster-netpol", args: []string{
+			"--kubeconfig=" + pki("network-policy.conf"), "--bridge=" + bridge, "--table=" + policyTable, "--socket=" + c.path(policySocket),
+		}, ready: acceptsUnix(c.path(policySocket))},
 		{name: "kubelet", args: []string{
 			"--config=" + c.path("kubelet.yaml"), "--kubeconfig=" + pki("kubelet.conf"), "--root-dir=" + c.path("kubelet"),
 			"--hostname-override=" + nodeName, "--node-ip=" + nodeIP,

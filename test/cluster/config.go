@@ -37,7 +37,7 @@ func settingsFiles() []settingsFile {
 type values struct {
 	Folder, NodeName, NodeIP, PodNetwork, Bridge, NetworkName, ClusterDomain, DNSIP string
 	PauseImage, DNSImage, ShimBinary, RuncBinary, ControlGroup                      string
-	Driver                                                                          string
+	Driver, PolicySocket                                                            string
 }
 
 // writeConfig writes the configuration files below the cluster's folder.
@@ -54,6 +54,7 @@ func (c *cluster) writeConfig() error {
 		Folder: c.cluster, NodeName: nodeName, NodeIP: nodeIP, PodNetwork: podNetwork, Bridge: bridge,
 		NetworkName: podNetworkName, ClusterDomain: clusterDomain, DNSIP: dnsIP, PauseImage: pauseImage, DNSImage: dnsImage,
 		ShimBinary: shim, RuncBinary: runc, ControlGroup: controlGroup, Driver: driverName,
+		PolicySocket: c.path(policySocket),
 	}
 	for _, file := range settingsFiles() {
 		content, err := render(file.template, v)

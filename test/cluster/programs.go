@@ -69,7 +69,7 @@ func groups() []group {
 	loop := group{name: "csi-loop", dir: "test/csi-loop", module: "test/csi-loop", after: kubernetes.name,
 		programs: []program{{"csi-loop", "."}}}
 
-	return []group{kubernetes, containerd, runc, etcd, own("pause"), own("registry"), own("dns"), provisioner, loop}
+	return []group{kubernetes, containerd, runc, etcd, own("pause"), own("registry"), own("dns"), own("netpol"), own("announce"), provisioner, loop}
 }
 
 // sanityGroup is built only when it is asked for.
