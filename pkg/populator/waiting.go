@@ -28,7 +28,7 @@ func podWaiting(pod *corev1.Pod, events []corev1.Event, now time.Time) state {
 		return blocked(reasonProvisioningFailed, "the storage class cannot make the volume: %s", event.Message)
 	}
 	for _, condition := range pod.Status.Conditions {
-		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
+		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse && pod.CreationTimestamp.Time.Before(now.Add(-nodePatience)) {
 			return blocked(reasonUnschedulable, "no node takes the importer: %s", condition.Message)
 		}
 	}
@@ -56,6 +56,10 @@ func pullMessage(waiting *corev1.ContainerStateWaiting, events []corev1.Event) s
 	}
 	return cmp.Or(waiting.Message, waiting.Reason)
 }
+
+// nodePatience is how long a pod may be without a node before it is worth telling: its volume may be
+// under way.
+const nodePatience = 4 * time.Second
 
 // mountPatience is how long mounting may fail before it is worth telling: the first try often comes
 // before the node may read the claim.
