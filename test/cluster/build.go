@@ -19,22 +19,21 @@ import (
 // where it can; a second one fills the gaps while the first links or downloads.
 const parallel = 2
 
-// build compiles every group that is not in the cache yet.
-func (c *cluster) build(ctx context.Context) error {
+// build compiles the groups that are not in the cache yet.
+func (c *cluster) build(ctx context.Context, all []group) error {
 	unlock, err := c.lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	return c.buildLocked(ctx)
+	return c.buildLocked(ctx, all)
 }
 
-func (c *cluster) buildLocked(ctx context.Context) error {
+func (c *cluster) buildLocked(ctx context.Context, all []group) error {
 	if err := c.installPackages(ctx, buildPackages()); err != nil {
 		return err
 	}
 	var wait sync.WaitGroup
-	all := groups()
 	done := make(map[string]chan struct{}, len(all))
 	for _, g := range all {
 		done[g.name] = make(chan struct{})

@@ -14,7 +14,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"build", "build", "compile every program of the cluster into the cache", 0,
-			func(ctx context.Context, c *cluster, _ []string) error { return c.build(ctx) }},
+			func(ctx context.Context, c *cluster, _ []string) error { return c.build(ctx, groups()) }},
 		{"up", "up", "start the cluster, or what is missing of it", 0,
 			func(ctx context.Context, c *cluster, _ []string) error { return c.up(ctx) }},
 		{"down", "down", "stop the cluster and leave nothing but its logs", 0,

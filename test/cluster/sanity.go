@@ -19,10 +19,7 @@ func (c *cluster) sanity(ctx context.Context) (err error) {
 	if err := needRoot("sanity"); err != nil {
 		return err
 	}
-	if err := c.build(ctx); err != nil {
-		return err
-	}
-	if err := c.buildGroup(ctx, sanityGroup()); err != nil {
+	if err := c.build(ctx, append(groups(), sanityGroup())); err != nil {
 		return err
 	}
 	driver, err := c.binary("csi-loop")
@@ -58,8 +55,13 @@ func (c *cluster) sanity(ctx context.Context) (err error) {
 		case <-time.After(lookAgain):
 		}
 	}
-	run := exec.CommandContext(ctx, tests, "--csi.endpoint="+socket, "--ginkgo.no-color",
-		"--csi.stagingdir="+filepath.Join(folder, "staging"), "--csi.mountdir="+filepath.Join(folder, "mount"))
-	run.Stdout, run.Stderr = c.out, c.out
-	return run.Run()
+	for _, access := range []string{"mount", "block"} {
+		run := exec.CommandContext(ctx, tests, "--ginkgo.no-color", "--csi.endpoint="+socket, "--csi.testvolumeaccesstype="+access,
+			"--csi.stagingdir="+filepath.Join(folder, "staging"), "--csi.mountdir="+filepath.Join(folder, "mount"))
+		run.Stdout, run.Stderr = c.out, c.out
+		if err := run.Run(); err != nil {
+			return fmt.Errorf("running csi-sanity with %s volumes: %w", access, err)
+		}
+	}
+	return nil
 }

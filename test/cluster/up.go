@@ -24,7 +24,7 @@ func (c *cluster) up(ctx context.Context) error {
 	}
 	defer unlock()
 	start := time.Now()
-	if err := c.buildLocked(ctx); err != nil {
+	if err := c.buildLocked(ctx, groups()); err != nil {
 		return err
 	}
 	if err := c.installPackages(ctx, runPackages()); err != nil {
