@@ -145,10 +145,8 @@ func (i *httpImage) broken(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	case errors.Is(err, errStalled):
 		return fail(Stalled, fmt.Sprintf("%s: nothing came for %s", at, i.options.StallTimeout))
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return fail(ConnectionFailed, at+": the connection ended early")
 	}
-	return failBy(ConnectionFailed, at, err)
+	return failBy(ConnectionFailed, at, plain(err))
 }
 
 // resume opens the rest of the image after cause ended the stream.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"strings"
@@ -28,7 +29,23 @@ func connectionError(u *url.URL, err error, now time.Time) error {
 		}
 		return fail(LookupFailed, fmt.Sprintf("%s: the name server did not give the address of %s", at, lookup.Name))
 	}
-	return failBy(ConnectionFailed, at, err)
+	return failBy(ConnectionFailed, at, plain(err))
+}
+
+// plain keeps of an error what comes from the system. Errors of net/http repeat what the
+// server sent, for example a Location with a secret in its query.
+func plain(err error) error {
+	var operation *net.OpError
+	var network net.Error
+	switch {
+	case errors.As(err, &operation):
+		return operation
+	case errors.As(err, &network) && network.Timeout():
+		return errors.New("no answer came in time")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the connection ended early")
+	}
+	return errors.New("the answer is not valid HTTP")
 }
 
 // certificateError returns nil for what has nothing to do with TLS.

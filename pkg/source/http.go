@@ -50,6 +50,8 @@ func newClient(u *url.URL, o Options) *client {
 		TLSHandshakeTimeout:    o.HeaderTimeout,
 		ResponseHeaderTimeout:  o.HeaderTimeout,
 		MaxResponseHeaderBytes: 256 << 10,
+		// One image is one request. An idle connection would only let a server write to our log.
+		DisableKeepAlives: true,
 		// The bytes must be those that the server stores: the checksum is of them.
 		DisableCompression: true,
 		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
