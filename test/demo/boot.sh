@@ -4,7 +4,7 @@
 set -euo pipefail
 disk=$1 log=$2
 qemu-system-x86_64 -accel tcg -m 512 -display none -monitor none -no-reboot -nic none \
-  -drive "file=$disk,format=raw,if=virtio,snapshot=on" -serial "file:$log" &
+  -drive "file=$disk,format=raw,if=virtio,snapshot=on" -serial "file:$log" 2> >(grep -v "terminating on signal" >&2) &
 machine=$!
 trap 'kill $machine 2>/dev/null || true' EXIT
 for _ in $(seq 300); do

@@ -16,8 +16,9 @@ get() { kubectl -n $namespace get "$1" -o jsonpath="$2"; }
 samples() {
   cat > "$work/kustomization.yaml" <<END
 namespace: $namespace
+sortOptions: {order: fifo}
 resources: [$(for name in vmdiskimage claim-filesystem claim-block; do realpath --relative-to="$work" "deploy/samples/$name.yaml"; done | paste -sd,)]
-patches: [{target: {kind: VMDiskImage}, patch: '[{op: replace, path: /spec/source/http/url, value: "$url"}]'}]
+patches: [{target: {kind: VMDiskImage}, patch: '[{"op": "replace", "path": "/spec/source/http/url", "value": "$url"}]'}]
 END
   kubectl kustomize --load-restrictor LoadRestrictionsNone "$work"
 }
@@ -28,7 +29,14 @@ fill() {
   samples | kubectl apply -f -
   kubectl -n $namespace get vmdimp --watch &
   local watch=$!
-  kubectl -n $namespace wait pvc --all --for=jsonpath='{.status.phase}'=Bound --timeout=10m
+  until kubectl -n $namespace wait pvc --all --for=jsonpath='{.status.phase}'=Bound --timeout=5s >/dev/null 2>&1; do
+    case $(get vmdimp '{.items[*].status.phase}') in
+    *Failed*)
+      kubectl -n $namespace describe vmdimp
+      return 1
+      ;;
+    esac
+  done
   kill $watch
   echo
   kubectl -n $namespace get vmdimp,pvc
