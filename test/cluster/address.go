@@ -3,7 +3,7 @@ package main
 import "net"
 
 // The cluster's networks. They are seldom used elsewhere; up refuses to start
-// when the machine already routes them somewhere else.
+// when the machine already has one that overlaps.
 const (
 	bridge        = "gild0"
 	nodeName      = "gild-node"

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -129,8 +128,7 @@ func (c *cluster) groupDir(g group) (string, error) {
 // key names a build by everything that goes into it: the compiler, the flags,
 // the modules with their checksums and our own source files.
 func (g group) key(root, compiler string) (string, error) {
-	hash := sha256.New()
-	fmt.Fprintln(hash, compiler, runtime.GOOS, runtime.GOARCH, g.static, g.tags, g.flags, g.programs)
+	inputs := fmt.Sprintln(compiler, runtime.GOOS, runtime.GOARCH, g.static, g.tags, g.flags, g.programs)
 	files := []string{filepath.Join(g.module, "go.mod"), filepath.Join(g.module, "go.sum")}
 	err := filepath.WalkDir(filepath.Join(root, g.dir), func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || strings.HasSuffix(path, "_test.go") || filepath.Ext(path) != ".go" {
@@ -149,9 +147,9 @@ func (g group) key(root, compiler string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(hash, "%s %x\n", filepath.ToSlash(name), sha256.Sum256(content))
+		inputs += fmt.Sprintf("%s %x\n", filepath.ToSlash(name), sha256.Sum256(content))
 	}
-	return hex.EncodeToString(hash.Sum(nil))[:16], nil
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(inputs)))[:16], nil
 }
 
 // binary returns the path of a built program.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -27,7 +28,7 @@ func TestWriteConfig(t *testing.T) {
 			for {
 				var object struct{ APIVersion, Kind string }
 				err := documents.Decode(&object)
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					break
 				}
 				require.NoError(t, err, file.target)
@@ -118,6 +119,14 @@ func TestFree(t *testing.T) {
 	require.False(t, free(listener.Addr().String()))
 	require.NoError(t, listener.Close())
 	require.True(t, free(listener.Addr().String()))
+}
+
+func TestUnrouted(t *testing.T) {
+	require.NoError(t, unrouted("240.0.0.0/30"), "a network that no machine has: RFC 1112")
+	for _, network := range []string{"127.0.0.0/16", "127.0.0.0/8", "127.0.0.1/32"} {
+		require.ErrorContains(t, unrouted(network), "overlaps", network)
+	}
+	require.Error(t, unrouted("no network"))
 }
 
 func TestLastLines(t *testing.T) {

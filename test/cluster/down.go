@@ -55,7 +55,37 @@ func (c *cluster) clear(ctx context.Context) error {
 		c.networkDown(ctx),
 		c.removeFiles(),
 	)
-	return errors.Join(failures...)
+	return errors.Join(append(failures, c.nothingLeft())...)
+}
+
+// nothingLeft looks for what a stopped cluster must not leave.
+func (c *cluster) nothingLeft() error {
+	var found []string
+	pids, err := c.daemons.Running()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		found = append(found, fmt.Sprintf("process %d", pid))
+	}
+	for what, list := range map[string]func() ([]string, error){
+		"mount":         func() ([]string, error) { return leftover.Mounts(c.cluster) },
+		"loop device":   func() ([]string, error) { return leftover.Loops(c.cluster) },
+		"control group": func() ([]string, error) { return leftover.Groups(controlGroup) },
+	} {
+		names, err := list()
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			found = append(found, what+" "+name)
+		}
+	}
+	if len(found) > 0 {
+		slices.Sort(found)
+		return fmt.Errorf("left behind: %s", strings.Join(found, ", "))
+	}
+	return nil
 }
 
 // removeFiles removes the state of the cluster. Logs stay until the next up.

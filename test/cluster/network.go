@@ -56,6 +56,9 @@ table ip %[1]s {
 }
 
 func (c *cluster) makeBridge(ctx context.Context) error {
+	if err := unrouted(podNetwork, serviceRange); err != nil {
+		return err
+	}
 	_, pods, err := net.ParseCIDR(podNetwork)
 	if err != nil {
 		return fmt.Errorf("reading the pods' network: %w", err)
@@ -68,6 +71,27 @@ func (c *cluster) makeBridge(ctx context.Context) error {
 	} {
 		if _, err := (tool{path: "ip", args: args}).output(ctx); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// unrouted refuses networks that overlap one of this machine's own.
+func unrouted(networks ...string) error {
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return fmt.Errorf("listing this machine's networks: %w", err)
+	}
+	for _, network := range networks {
+		_, ours, err := net.ParseCIDR(network)
+		if err != nil {
+			return fmt.Errorf("reading a network of the cluster: %w", err)
+		}
+		for _, address := range addresses {
+			own, isNetwork := address.(*net.IPNet)
+			if isNetwork && (ours.Contains(own.IP) || own.Contains(ours.IP)) {
+				return fmt.Errorf("this machine already has the network %s, which overlaps the cluster's %s", own, network)
+			}
 		}
 	}
 	return nil

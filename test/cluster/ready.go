@@ -89,15 +89,15 @@ func acceptsUnix(socket string) func(context.Context) error {
 func (c *cluster) apiServerReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, err := c.kubectl(ctx, "get", "--raw=/readyz")
-	return err
+	return c.kubectl(ctx, "get", "--raw=/readyz")
 }
 
-// kubectl runs kubectl as the administrator and returns its output.
-func (c *cluster) kubectl(ctx context.Context, args ...string) (string, error) {
+// kubectl runs kubectl as the administrator.
+func (c *cluster) kubectl(ctx context.Context, args ...string) error {
 	path, err := c.binary("kubectl")
 	if err != nil {
-		return "", err
+		return err
 	}
-	return tool{path: path, args: append([]string{"--kubeconfig=" + c.kubeconfig()}, args...)}.output(ctx)
+	_, err = tool{path: path, args: append([]string{"--kubeconfig=" + c.kubeconfig()}, args...)}.output(ctx)
+	return err
 }

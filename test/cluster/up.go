@@ -136,7 +136,7 @@ func (c *cluster) startComponents(ctx context.Context) error {
 func (c *cluster) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	if _, err := c.kubectl(ctx, "apply", "--server-side", "--force-conflicts", "--filename="+c.path("manifests")); err != nil {
+	if err := c.kubectl(ctx, "apply", "--server-side", "--force-conflicts", "--filename="+c.path("manifests")); err != nil {
 		return c.explain("kube-apiserver", err)
 	}
 	for _, condition := range []struct{ component, args string }{
@@ -146,7 +146,7 @@ func (c *cluster) settle(ctx context.Context) error {
 		{"kubelet", "wait csinode/" + nodeName + " --for=jsonpath={.spec.drivers[0].name}=" + driverName + " --timeout=120s"},
 		{"kubelet", "rollout status deployment/dns --namespace=kube-system --timeout=120s"},
 	} {
-		if _, err := c.kubectl(ctx, strings.Fields(condition.args)...); err != nil {
+		if err := c.kubectl(ctx, strings.Fields(condition.args)...); err != nil {
 			return c.explain(condition.component, err)
 		}
 	}

@@ -142,7 +142,10 @@ func (c *controller) ValidateVolumeCapabilities(
 		return nil, lookupError(err)
 	}
 	block, err := wantsBlock(request.GetVolumeCapabilities())
-	if err != nil || block != existing.Block {
+	if err != nil {
+		return nil, err
+	}
+	if block != existing.Block {
 		return &csi.ValidateVolumeCapabilitiesResponse{Message: "the volume has the other volume mode"}, nil
 	}
 	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{

@@ -127,7 +127,7 @@ func (f Folder) Kill(ctx context.Context, name string) error {
 // StopAll ends every process that carries the mark, recorded or not: daemons
 // whose record was lost, and children that outlived them.
 func (f Folder) StopAll(ctx context.Context, grace time.Duration) error {
-	pids, err := f.marked()
+	pids, err := f.Running()
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,23 @@ func TestStartAndStop(t *testing.T) {
 	require.NoError(t, folder.Stop(t.Context(), "sleeper", eventually), "stopping twice is no error")
 }
 
+func TestStartReturnsOnceTheDaemonIsAlive(t *testing.T) {
+	folder := Folder{Path: t.TempDir()}
+	for i := range 10 { // the kernel is seldom slow enough to be noticed
+		name := strconv.Itoa(i)
+		require.NoError(t, folder.Start(Command{Name: name, Path: "/bin/sleep", Args: []string{"600"}}))
+		require.True(t, folder.Alive(name))
+	}
+	require.NoError(t, folder.StopAll(t.Context(), eventually))
+}
+
+func TestStartOfWhatEndsAtOnce(t *testing.T) {
+	folder := Folder{Path: t.TempDir()}
+	require.NoError(t, folder.Start(Command{Name: "brief", Path: "/bin/true"}))
+	require.Eventually(t, func() bool { return !folder.Alive("brief") }, eventually, poll)
+	require.Error(t, folder.Start(Command{Name: "missing", Path: "/no/such/program"}))
+}
+
 func TestStopKillsWhatIgnoresTheRequest(t *testing.T) {
 	folder := Folder{Path: t.TempDir()}
 	require.NoError(t, folder.Start(Command{Name: "stubborn", Path: "/bin/sh", Args: []string{"-c", "trap '' TERM; echo ready; while :; do sleep 600; done"}}))

@@ -6,40 +6,49 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
-const procDir = "/proc"
+const (
+	procDir = "/proc"
+	// While a process changes its program, the kernel shows no environment. That
+	// takes microseconds on an idle machine.
+	changeLimit = 300 * time.Millisecond
+	changePoll  = time.Millisecond
+)
 
 // owns says whether the process lives and carries the mark of this folder. A
 // process id that was given to another program in the meantime does not.
 func (f Folder) owns(pid int) bool {
-	dir := filepath.Join(procDir, strconv.Itoa(pid))
-	environment, err := os.ReadFile(filepath.Join(dir, "environ"))
-	if err != nil {
-		return false
-	}
 	mark := []byte(markName + "=" + f.Path)
-	for _, variable := range bytes.Split(environment, []byte{0}) {
+	for _, variable := range bytes.Split(environment(pid), []byte{0}) {
 		if bytes.Equal(variable, mark) {
-			return !zombie(dir)
+			return true
 		}
 	}
 	return false
 }
 
-// zombie says whether the process has ended and only waits to be reaped.
-func zombie(dir string) bool {
-	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
-	if err != nil {
-		return true
+// environment returns the variables of a living process, each followed by a zero
+// byte; nothing for one that has ended.
+func environment(pid int) []byte {
+	dir := filepath.Join(procDir, strconv.Itoa(pid))
+	for until := time.Now().Add(changeLimit); ; time.Sleep(changePoll) {
+		// A process that shows arguments has shown its environment before.
+		arguments, argumentsErr := os.ReadFile(filepath.Join(dir, "cmdline"))
+		content, err := os.ReadFile(filepath.Join(dir, "environ"))
+		if err != nil || argumentsErr != nil || len(content) > 0 || len(arguments) > 0 {
+			return content
+		}
+		// Kernel threads, and processes that only wait to be reaped, have no program.
+		if _, err := os.Readlink(filepath.Join(dir, "exe")); err != nil || time.Now().After(until) {
+			return nil
+		}
 	}
-	// The state follows the program's name, which is in parentheses and may hold any character.
-	end := bytes.LastIndexByte(stat, ')')
-	return end >= 0 && end+2 < len(stat) && stat[end+2] == 'Z'
 }
 
-// marked lists the living processes that carry the mark, but not this one.
-func (f Folder) marked() ([]int, error) {
+// Running lists the living processes that carry the mark, but not this one.
+func (f Folder) Running() ([]int, error) {
 	entries, err := os.ReadDir(procDir)
 	if err != nil {
 		return nil, fmt.Errorf("listing processes: %w", err)

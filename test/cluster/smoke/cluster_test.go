@@ -97,7 +97,7 @@ func (c *cluster) phase(claim string) corev1.PersistentVolumeClaimPhase {
 
 // start runs the probe in a pod as the importer runs: as user 107, with nothing
 // it does not need.
-func (c *cluster) start(name string, edit func(*corev1.Pod), args ...string) *corev1.Pod {
+func (c *cluster) start(name string, edit func(*corev1.Pod), args ...string) {
 	c.Helper()
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app": name}},
@@ -122,7 +122,6 @@ func (c *cluster) start(name string, edit func(*corev1.Pod), args ...string) *co
 	}
 	_, err := c.CoreV1().Pods(c.namespace).Create(c.Context(), pod, metav1.CreateOptions{})
 	require.NoError(c, err)
-	return pod
 }
 
 // serve runs a web server and returns the pod's address.
