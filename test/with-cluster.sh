@@ -42,7 +42,10 @@ else
   export GILD_IMAGES=127.0.0.1:5000/gild GILD_TEST_CLUSTER=1
   cluster=${GILD_CLUSTER_DIR:-$GILD_CACHE/cluster}
   export KUBECONFIG=$cluster/kubeconfig PATH=$cluster/bin:$PATH
-  go run ./test/cluster status >/dev/null 2>&1 && KEEP=1
+  if go run ./test/cluster status >/dev/null 2>&1; then
+    KEEP=1
+    echo "== the test cluster runs already"
+  fi
   trap finish EXIT
   step "starting a Kubernetes cluster on this machine (its programs are compiled the first time, which takes about 15 minutes)" \
     make --no-print-directory cluster-up

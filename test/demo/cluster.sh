@@ -29,7 +29,7 @@ fill() {
   samples | kubectl apply -f -
   kubectl -n $namespace get vmdimp --watch &
   local watch=$!
-  until kubectl -n $namespace wait pvc --all --for=jsonpath='{.status.phase}'=Bound --timeout=5s >/dev/null 2>&1; do
+  until kubectl -n $namespace wait pvc --all --for=jsonpath='{.status.phase}'=Bound --timeout=2s >/dev/null 2>&1; do
     case $(get vmdimp '{.items[*].status.phase}') in
     *Failed*)
       kubectl -n $namespace describe vmdimp
@@ -55,17 +55,20 @@ prove() {
 
 table() {
   local claim status=0
-  printf '%-6s  %-10s  %-9s  %-6s  %11s  %11s  %7s  %s\n' CLAIM MODE PHASE SOURCE FETCHED DISK SECONDS 'SHA256 OF THE VOLUME'
+  local row='%-6s  %-10s  %-9s  %-6s  %7s  %6s  %7s  %s\n'
+  # shellcheck disable=SC2059 # the format is above
+  printf "$row" CLAIM MODE PHASE SOURCE FETCHED DISK SECONDS 'SHA256 OF THE DISK ON THE VOLUME'
   for claim in web-1 db-1; do
-    local report same='NOT the source'
+    local report fields same='NOT the source'
     report=$(get "pod/read-$claim" '{.status.containerStatuses[0].state.terminated.message}')
     case $report in
     *"\"sha256\":\"$want\""*) same="${want:0:16}…, the source's" ;;
     *) status=1 ;;
     esac
-    # shellcheck disable=SC2046 # one word per field
-    printf '%-6s  %-10s  %-9s  %-6s  %11s  %11s  %7s  %s\n' $claim "$(get "pvc/$claim" '{.spec.volumeMode}')" \
-      $(get "vmdimp/$claim" '{.status.phase} {.status.result.sourceFormat} {.status.result.transferredBytes} {.status.result.virtualSize} {.status.result.seconds}') "$same"
+    fields='{.status.phase} {.status.result.sourceFormat} {.status.result.transferredBytes} {.status.result.virtualSize} {.status.result.seconds}'
+    # shellcheck disable=SC2046,SC2059 # one word per field; the format is above
+    printf "$row" $claim "$(get "pvc/$claim" '{.spec.volumeMode}')" \
+      $(get "vmdimp/$claim" "$fields" | numfmt --field 3-4 --to iec-i --suffix B) "$same"
   done
   return $status
 }
