@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -21,7 +22,7 @@ import (
 // waits for a class, a node or a quota says so, and clears up when the claim goes:
 // lib-volume-populator does not once the VMDiskImage, the class or the node is gone.
 type claimController struct {
-	events *eventRecorder
+	events record.EventRecorder
 	clock  clock.PassiveClock
 	remains
 	wake func(claim types.NamespacedName)
@@ -73,7 +74,7 @@ func (c *claimController) ensureImport(ctx context.Context, claim *corev1.Persis
 	if client.IgnoreNotFound(err) != nil {
 		return ctrl.Result{}, fmt.Errorf("reading VMDiskImage %s: %w", name, err)
 	}
-	if apierrors.IsNotFound(err) || !image.DeletionTimestamp.IsZero() && !inFlight(imp) {
+	if apierrors.IsNotFound(err) || !image.DeletionTimestamp.IsZero() && !begun(imp) {
 		return c.withoutImage(ctx, claim, imp, name)
 	}
 	if !exists {
@@ -93,6 +94,9 @@ func (c *claimController) ensureImport(ctx context.Context, claim *corev1.Persis
 		}
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
+	if imp.Status.Phase == v1alpha1.PhaseSucceeded {
+		return c.awaitHandOver(ctx, claim)
+	}
 	if err := c.openGate(ctx, claim); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -100,25 +104,41 @@ func (c *claimController) ensureImport(ctx context.Context, claim *corev1.Persis
 	return ctrl.Result{}, nil
 }
 
+// awaitHandOver says when lib-volume-populator cannot hand the volume over: it does nothing for a claim
+// whose class is gone.
+func (c *claimController) awaitHandOver(ctx context.Context, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
+	c.wake(client.ObjectKeyFromObject(claim))
+	if claim.Spec.StorageClassName == nil {
+		return ctrl.Result{}, nil
+	}
+	class, err := storageClass(ctx, c.client, *claim.Spec.StorageClassName)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if class == nil {
+		c.events.Eventf(claim, corev1.EventTypeWarning, reasonHandOverWaits,
+			"the disk is on its volume, but StorageClass %s was deleted: create it again, then the claim is bound", *claim.Spec.StorageClassName)
+	}
+	return ctrl.Result{RequeueAfter: askAgain}, nil
+}
+
 // isVoid reports whether an import has succeeded for nothing: PVC' was deleted before its volume could be
-// handed over. Both are read from the API server, since a hand-over may be under way.
+// handed over. Both are read from the API server, since the hand-over may be under way.
 func (c *claimController) isVoid(ctx context.Context, claim *corev1.PersistentVolumeClaim, imp *v1alpha1.VMDiskImport) (bool, error) {
 	if imp.Status.Phase != v1alpha1.PhaseSucceeded {
 		return false, nil
 	}
-	prime := &corev1.PersistentVolumeClaim{}
-	err := c.live.Get(ctx, types.NamespacedName{Namespace: c.namespace, Name: primeName(claim.UID)}, prime)
-	if client.IgnoreNotFound(err) != nil {
-		return false, fmt.Errorf("reading PVC': %w", err)
+	prime, err := c.prime(ctx, claim.UID)
+	if err != nil || prime != nil && prime.UID == imp.Status.TargetUID && prime.DeletionTimestamp.IsZero() {
+		return false, err
 	}
-	if prime.UID == imp.Status.TargetUID && prime.DeletionTimestamp.IsZero() {
-		return false, nil
+	pv := &corev1.PersistentVolume{}
+	err = c.live.Get(ctx, types.NamespacedName{Name: imp.Status.VolumeName}, pv)
+	if apierrors.IsNotFound(err) {
+		return true, nil
 	}
-	now := &corev1.PersistentVolumeClaim{}
-	if err := c.live.Get(ctx, client.ObjectKeyFromObject(claim), now); err != nil {
-		return false, fmt.Errorf("reading claim %s: %w", claim.Name, err)
-	}
-	return now.UID == claim.UID && now.Spec.VolumeName == "", nil
+	// A volume that names the claim has been handed over, whatever became of PVC'.
+	return err == nil && !boundTo(pv, claim), err
 }
 
 // newImport is the import of a claim, pinned to the VMDiskImage as it is now.
@@ -144,18 +164,19 @@ func newImport(claim *corev1.PersistentVolumeClaim, image *v1alpha1.VMDiskImage)
 // nameTaken handles an import that bears the claim's name and is not the claim's. That of an
 // earlier claim goes by itself; one that somebody made by hand is not trusted.
 func (c *claimController) nameTaken(claim *corev1.PersistentVolumeClaim, imp *v1alpha1.VMDiskImport) (ctrl.Result, error) {
-	if metav1.GetControllerOf(imp) == nil {
+	owner := metav1.GetControllerOf(imp)
+	if imp.DeletionTimestamp.IsZero() && (owner == nil || owner.Kind != "PersistentVolumeClaim" || owner.Name != claim.Name || owner.UID == claim.UID) {
 		c.events.Eventf(claim, corev1.EventTypeWarning, eventNameTaken,
 			"a VMDiskImport named %s exists that was not made for this claim: delete it", imp.Name)
 	}
-	return ctrl.Result{RequeueAfter: clearAgain}, nil
+	return ctrl.Result{RequeueAfter: askAgain}, nil
 }
 
 // withoutImage waits for the VMDiskImage, and drops an import of it that has not begun.
 func (c *claimController) withoutImage(ctx context.Context, claim *corev1.PersistentVolumeClaim, imp *v1alpha1.VMDiskImport, name string) (ctrl.Result, error) {
 	c.events.Eventf(claim, corev1.EventTypeWarning, eventImageNotFound,
 		"VMDiskImage %s does not exist in namespace %s: create it, the import starts by itself", name, claim.Namespace)
-	if imp.UID != "" && imp.DeletionTimestamp.IsZero() && !inFlight(imp) && imp.Status.Phase != v1alpha1.PhaseFailed {
+	if imp.UID != "" && imp.DeletionTimestamp.IsZero() && !begun(imp) {
 		if err := c.delete(ctx, imp, client.Preconditions{UID: &imp.UID}); err != nil {
 			return ctrl.Result{}, err
 		}
@@ -192,38 +213,6 @@ func (c *claimController) openGate(ctx context.Context, claim *corev1.Persistent
 	return nil
 }
 
-// checkBound looks at a claim that has a volume. One that was not handed over by us was bound by
-// the cluster to some volume that happened to fit, and holds no disk of ours.
-func (c *claimController) checkBound(ctx context.Context, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
-	imp := &v1alpha1.VMDiskImport{}
-	err := c.client.Get(ctx, client.ObjectKeyFromObject(claim), imp)
-	if client.IgnoreNotFound(err) != nil {
-		return ctrl.Result{}, fmt.Errorf("reading the claim's import: %w", err)
-	}
-	unfinished := err == nil && owns(claim, imp) && imp.Status.Phase != v1alpha1.PhaseSucceeded
-	if !unfinished && !controllerutil.ContainsFinalizer(claim, finalizerClaim) {
-		return ctrl.Result{}, nil
-	}
-	pv := &corev1.PersistentVolume{}
-	if err := c.live.Get(ctx, types.NamespacedName{Name: claim.Spec.VolumeName}, pv); err != nil {
-		return ctrl.Result{}, fmt.Errorf("reading volume %s: %w", claim.Spec.VolumeName, err)
-	}
-	if pv.Annotations[annotationPopulatedFrom] != "" {
-		return ctrl.Result{}, nil
-	}
-	foreign := state{phase: v1alpha1.PhaseFailed, reason: reasonForeignVolume, message: fmt.Sprintf(
-		"the cluster bound the claim to volume %s before it could be filled, so it does NOT hold the disk: delete the claim and use a StorageClass that has no such volume", pv.Name)}
-	if unfinished && imp.Status.Phase != v1alpha1.PhaseFailed {
-		before := imp.DeepCopy()
-		foreign.apply(imp, c.clock.Now())
-		if err := c.client.Status().Patch(ctx, imp, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
-			return ctrl.Result{}, fmt.Errorf("writing the import's status: %w", err)
-		}
-	}
-	c.events.Event(claim, corev1.EventTypeWarning, reasonForeignVolume, foreign.message)
-	return c.letGo(ctx, claim)
-}
-
 // dissolve clears up after a claim that is being deleted, whatever of its VMDiskImage, class or
 // node still exists.
 func (c *claimController) dissolve(ctx context.Context, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
@@ -238,16 +227,16 @@ func (c *claimController) dissolve(ctx context.Context, claim *corev1.Persistent
 		}
 		return ctrl.Result{RequeueAfter: clearAgain}, nil
 	}
-	c.events.forget(string(claim.UID))
 	return c.letGo(ctx, claim)
 }
 
 // letGo removes PVC' and then lib-volume-populator's finalizer from a claim.
 func (c *claimController) letGo(ctx context.Context, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
-	for _, clearAway := range []func(context.Context, types.UID) (bool, error){c.clearAttempts, c.clearVolume} {
-		if gone, err := clearAway(ctx, claim.UID); err != nil || !gone {
-			return ctrl.Result{RequeueAfter: clearAgain}, err
-		}
+	if gone, err := c.clearAttempts(ctx, ofClaim(claim.UID)); err != nil || !gone {
+		return ctrl.Result{RequeueAfter: clearAgain}, err
+	}
+	if gone, err := c.clearVolume(ctx, claim.UID); err != nil || !gone {
+		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
 	before := claim.DeepCopy()
 	if !controllerutil.RemoveFinalizer(claim, finalizerClaim) {
@@ -255,6 +244,11 @@ func (c *claimController) letGo(ctx context.Context, claim *corev1.PersistentVol
 	}
 	err := c.client.Patch(ctx, claim, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 	return ctrl.Result{}, client.IgnoreNotFound(err)
+}
+
+// begun reports whether an import has done anything, or said that it cannot.
+func begun(imp *v1alpha1.VMDiskImport) bool {
+	return imp.Status.Attempts > 0 || ended(imp)
 }
 
 // inFlight reports whether an import has begun and not ended.

@@ -43,6 +43,10 @@ func readCredentials(ctx context.Context, live client.Reader, namespace string, 
 		if waiting != nil || err != nil {
 			return nil, waiting, err
 		}
+		if secret.Type == corev1.SecretTypeServiceAccountToken {
+			waiting := blocked(reasonSecretInvalid, "Secret %s is the token of a service account, which is never sent to a source: name another Secret", http.SecretRef)
+			return nil, &waiting, nil
+		}
 		for _, key := range credentialKeys {
 			if value, ok := secret.Data[key]; ok {
 				creds.secret[key] = value
@@ -119,8 +123,10 @@ func usable(secret map[string][]byte) bool {
 
 // objects are the copies to create in the system namespace.
 func (c *credentials) objects(namespace string, imp *v1alpha1.VMDiskImport) []client.Object {
+	copyLabels := importLabels(imp.Spec.ClaimRef.UID)
+	copyLabels[labelImportUID] = string(imp.UID)
 	meta := metav1.ObjectMeta{
-		Namespace: namespace, Name: copyName(imp.Spec.ClaimRef.UID), Labels: importLabels(imp.Spec.ClaimRef.UID),
+		Namespace: namespace, Name: copyName(imp.Spec.ClaimRef.UID), Labels: copyLabels,
 		Annotations: map[string]string{annotationClaim: imp.Namespace + "/" + imp.Spec.ClaimRef.Name},
 	}
 	var objects []client.Object

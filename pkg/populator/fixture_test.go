@@ -51,7 +51,7 @@ func testImport() *v1alpha1.VMDiskImport { return newImport(testClaim(), testIma
 func testAttempt() *attempt {
 	claim := testClaim()
 	return &attempt{
-		number: 1, spec: testImport().Spec, claim: claim, target: testPrime(claim),
+		number: 1, importUID: "import-uid", spec: testImport().Spec, claim: claim, target: testPrime(claim),
 		credentials: &credentials{secret: map[string][]byte{}}, image: "gild-importer:test",
 	}
 }

@@ -3,11 +3,13 @@ package populator
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -19,6 +21,7 @@ import (
 // no import of it runs: lib-volume-populator forgets claims whose source has gone.
 type imageController struct {
 	client client.Client
+	clock  clock.PassiveClock
 }
 
 // indexImportImage finds the imports of a VMDiskImage by its name.
@@ -38,7 +41,7 @@ func (c *imageController) Reconcile(ctx context.Context, request ctrl.Request) (
 		return c.release(ctx, image, imports.Items)
 	}
 	before := image.DeepCopy()
-	summarize(image, imports.Items)
+	summarize(image, imports.Items, c.clock.Now())
 	if equality.Semantic.DeepEqual(before.Status, image.Status) {
 		return ctrl.Result{}, nil
 	}
@@ -81,7 +84,7 @@ func (c *imageController) needsImage(ctx context.Context, imp *v1alpha1.VMDiskIm
 // summarize writes what the imports say into the status of their VMDiskImage: Ready as the newest
 // has it, and the last one that succeeded. Messages stay with the imports, so that fifty
 // of them do not fight over one object.
-func summarize(image *v1alpha1.VMDiskImage, imports []v1alpha1.VMDiskImport) {
+func summarize(image *v1alpha1.VMDiskImage, imports []v1alpha1.VMDiskImport, now time.Time) {
 	var newest, last *v1alpha1.VMDiskImport
 	for i := range imports {
 		imp := &imports[i]
@@ -94,7 +97,7 @@ func summarize(image *v1alpha1.VMDiskImage, imports []v1alpha1.VMDiskImport) {
 		}
 	}
 	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionUnknown, Reason: reasonNotImportedYet,
-		Message: "no claim has asked for this image yet", ObservedGeneration: image.Generation}
+		Message: "no claim has asked for this image yet", ObservedGeneration: image.Generation, LastTransitionTime: metav1.NewTime(now)}
 	if newest != nil {
 		ready.Reason, ready.Message = reasonWaitingForVolume, "see VMDiskImport "+newest.Name
 		if c := meta.FindStatusCondition(newest.Status.Conditions, v1alpha1.ConditionReady); c != nil {

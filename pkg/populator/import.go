@@ -3,6 +3,8 @@ package populator
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -36,6 +38,8 @@ type importController struct {
 	events record.EventRecorder
 	queue  *queue
 	pace   *pace
+	// cleared holds the failed imports that have been cleared up after, by UID.
+	cleared sync.Map
 	remains
 	// wake makes lib-volume-populator look at a claim again.
 	wake func(claim types.NamespacedName)
@@ -48,6 +52,7 @@ type importController struct {
 func (c *importController) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	imp := &v1alpha1.VMDiskImport{}
 	if err := c.client.Get(ctx, request.NamespacedName, imp); err != nil {
+		c.queue.leave(request.NamespacedName)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !imp.DeletionTimestamp.IsZero() {
@@ -60,6 +65,7 @@ func (c *importController) Reconcile(ctx context.Context, request ctrl.Request) 
 	}
 	if !owns(claim, imp) {
 		// Not ours, or the claim is gone and garbage collection will come: never act on it.
+		c.queue.leave(request.NamespacedName)
 		return ctrl.Result{}, nil
 	}
 	if !claim.DeletionTimestamp.IsZero() {
@@ -81,14 +87,19 @@ func (c *importController) step(ctx context.Context, imp *v1alpha1.VMDiskImport,
 	if err := c.client.List(ctx, &jobs, client.InNamespace(c.namespace), client.MatchingLabels{labelClaimUID: string(claim.UID)}); err != nil {
 		return ctrl.Result{}, fmt.Errorf("listing Jobs: %w", err)
 	}
-	next, job, wait := nextStep(imp, jobs.Items, c.clock.Now())
+	// A Job of an earlier import of this claim is none of this one's: start clears it away.
+	own := slices.DeleteFunc(jobs.Items, func(job batchv1.Job) bool { return job.Labels[labelImportUID] != string(imp.UID) })
+	next, job, wait := nextStep(imp, own, c.clock.Now())
+	if claim.Spec.VolumeName != "" && next == stepStart {
+		return ctrl.Result{}, nil // it has a volume already; the claim controller says whether it is ours
+	}
 	switch next {
 	case stepFinish:
 		return c.finish(ctx, imp)
 	case stepGiveUp:
 		return c.giveUp(ctx, imp)
 	case stepWatch:
-		return c.watch(ctx, imp, job)
+		return c.watch(ctx, imp, claim, job)
 	case stepLost:
 		return c.lost(ctx, imp)
 	case stepRest:
@@ -100,11 +111,11 @@ func (c *importController) step(ctx context.Context, imp *v1alpha1.VMDiskImport,
 
 // finish clears up after success; only then is the import Ready and its volume handed over.
 func (c *importController) finish(ctx context.Context, imp *v1alpha1.VMDiskImport) (ctrl.Result, error) {
-	c.queue.leave(imp.Spec.ClaimRef.UID)
+	c.queue.leave(claimOf(imp))
 	if imp.Status.Phase == v1alpha1.PhaseSucceeded {
 		return ctrl.Result{}, nil
 	}
-	if gone, err := c.clearAttempts(ctx, imp.Spec.ClaimRef.UID); err != nil || !gone {
+	if gone, err := c.clearAttempts(ctx, ofClaim(imp.Spec.ClaimRef.UID)); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
 	result := imp.Status.Result
@@ -122,12 +133,7 @@ func (c *importController) finish(ctx context.Context, imp *v1alpha1.VMDiskImpor
 // giveUp clears up after an import that failed, PVC' with its volume included, and starts it anew
 // when what it was made from has changed.
 func (c *importController) giveUp(ctx context.Context, imp *v1alpha1.VMDiskImport) (ctrl.Result, error) {
-	uid := imp.Spec.ClaimRef.UID
-	c.queue.leave(uid)
-	if gone, err := c.clearAttempts(ctx, uid); err != nil || !gone {
-		return ctrl.Result{RequeueAfter: clearAgain}, err
-	}
-	if gone, err := c.clearVolume(ctx, uid); err != nil || !gone {
+	if gone, err := c.clearFailed(ctx, imp); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
 	anew, err := c.outdated(ctx, imp)
@@ -142,6 +148,22 @@ func (c *importController) giveUp(ctx context.Context, imp *v1alpha1.VMDiskImpor
 		return ctrl.Result{}, nil // a change of the VMDiskImage wakes it
 	}
 	return ctrl.Result{RequeueAfter: askAgain}, nil
+}
+
+// clearFailed removes what a failed import left, once: it may be looked at every few seconds for years.
+func (c *importController) clearFailed(ctx context.Context, imp *v1alpha1.VMDiskImport) (gone bool, err error) {
+	if _, done := c.cleared.Load(imp.UID); done {
+		return true, nil
+	}
+	c.queue.leave(claimOf(imp))
+	if gone, err := c.clearAttempts(ctx, ofClaim(imp.Spec.ClaimRef.UID)); err != nil || !gone {
+		return false, err
+	}
+	if gone, err := c.clearVolume(ctx, imp.Spec.ClaimRef.UID); err != nil || !gone {
+		return false, err
+	}
+	c.cleared.Store(imp.UID, struct{}{})
+	return true, nil
 }
 
 // outdated says what has changed since the import was made; empty when nothing has.
@@ -173,8 +195,8 @@ func (c *importController) imageEdited(ctx context.Context, imp *v1alpha1.VMDisk
 // rest clears up after an attempt and waits for the time of the next one. An edit of the
 // VMDiskImage ends the wait: the user has mended something.
 func (c *importController) rest(ctx context.Context, imp *v1alpha1.VMDiskImport, wait time.Duration) (ctrl.Result, error) {
-	c.queue.leave(imp.Spec.ClaimRef.UID)
-	if gone, err := c.clearAttempts(ctx, imp.Spec.ClaimRef.UID); err != nil || !gone {
+	c.queue.leave(claimOf(imp))
+	if gone, err := c.clearAttempts(ctx, ofClaim(imp.Spec.ClaimRef.UID)); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
 	if edited, err := c.imageEdited(ctx, imp); edited || err != nil {
@@ -200,15 +222,19 @@ func (c *importController) lost(ctx context.Context, imp *v1alpha1.VMDiskImport)
 	return c.retry(ctx, imp, outcome{reason: reasonAttemptLost, message: "the Job of the attempt was deleted"})
 }
 
-// finalize ends a deleted import: its attempt is stopped and nothing of it stays.
+// finalize ends a deleted import: its attempt is stopped and nothing of it stays. It clears away what was
+// made for this import, and nothing that only bears the UID of a claim: that anybody can write.
 func (c *importController) finalize(ctx context.Context, imp *v1alpha1.VMDiskImport) (ctrl.Result, error) {
-	uid := imp.Spec.ClaimRef.UID
-	c.queue.leave(uid)
+	c.queue.leave(claimOf(imp))
 	c.pace.forget(imp.UID)
+	c.cleared.Delete(imp.UID)
 	if !controllerutil.ContainsFinalizer(imp, finalizerImport) {
 		return ctrl.Result{}, nil
 	}
-	if gone, err := c.clearAttempts(ctx, uid); err != nil || !gone {
+	if owed, err := c.handOverOwed(ctx, imp); err != nil || owed {
+		return ctrl.Result{RequeueAfter: clearAgain}, err
+	}
+	if gone, err := c.clearAttempts(ctx, ofImport(imp.UID)); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
 	controllerutil.RemoveFinalizer(imp, finalizerImport)
@@ -217,6 +243,23 @@ func (c *importController) finalize(ctx context.Context, imp *v1alpha1.VMDiskImp
 	}
 	c.wake(claimOf(imp))
 	return ctrl.Result{}, nil
+}
+
+// handOverOwed reports whether a deleted import has succeeded and its volume is yet to be handed over. That
+// cannot be called off: a new import could write to a volume that is on its way to the claim.
+func (c *importController) handOverOwed(ctx context.Context, imp *v1alpha1.VMDiskImport) (bool, error) {
+	if imp.Status.Phase != v1alpha1.PhaseSucceeded {
+		return false, nil
+	}
+	claim := &corev1.PersistentVolumeClaim{}
+	if err := c.live.Get(ctx, claimOf(imp), claim); err != nil {
+		return false, client.IgnoreNotFound(err)
+	}
+	if !owns(claim, imp) || !claim.DeletionTimestamp.IsZero() || claim.Spec.VolumeName != "" {
+		return false, nil
+	}
+	prime, err := c.prime(ctx, claim.UID)
+	return err == nil && prime != nil && prime.UID == imp.Status.TargetUID && prime.DeletionTimestamp.IsZero(), err
 }
 
 // remove deletes this very import; the claim controller makes a new one if the claim still wants it.

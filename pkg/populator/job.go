@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/utils/ptr"
 
@@ -35,8 +36,9 @@ const (
 
 // attempt is all that the Job of one attempt is made from.
 type attempt struct {
-	number int32
-	spec   v1alpha1.VMDiskImportSpec
+	number    int32
+	importUID types.UID
+	spec      v1alpha1.VMDiskImportSpec
 	// claim is the user's claim, target is PVC'.
 	claim, target *corev1.PersistentVolumeClaim
 	credentials   *credentials
@@ -94,6 +96,7 @@ func importJob(a *attempt) (*batchv1.Job, error) {
 
 func attemptLabels(a *attempt) map[string]string {
 	labels := importLabels(a.claim.UID)
+	labels[labelImportUID] = string(a.importUID)
 	labels[labelAttempt] = strconv.FormatInt(int64(a.number), 10)
 	return labels
 }
@@ -128,6 +131,9 @@ func podTemplate(a *attempt) (*corev1.PodTemplateSpec, error) {
 	if result.Labels == nil {
 		result.Labels = map[string]string{}
 	}
+	if result.Annotations == nil {
+		result.Annotations = map[string]string{}
+	}
 	maps.Copy(result.Labels, ours.Labels)
 	maps.Copy(result.Annotations, ours.Annotations)
 	result.Finalizers = ours.Finalizers
@@ -137,9 +143,47 @@ func podTemplate(a *attempt) (*corev1.PodTemplateSpec, error) {
 		if c := &result.Spec.Containers[i]; c.Name == importerContainer {
 			c.Command, c.Args = nil, ours.Spec.Containers[0].Args
 			c.VolumeDevices = ours.Spec.Containers[0].VolumeDevices
+			c.VolumeMounts = mountsOver(ours.Spec.Containers[0].VolumeMounts, c.VolumeMounts)
 		}
 	}
+	result.Spec.Volumes = volumesOver(ours.Spec.Volumes, result.Spec.Volumes)
 	return result, nil
+}
+
+// mountsOver keeps our mounts and of the operator's those at other places: a disk written to a
+// directory mounted over the target would be lost.
+func mountsOver(ours, merged []corev1.VolumeMount) []corev1.VolumeMount {
+	return append(slices.Clone(ours), slices.DeleteFunc(slices.Clone(merged), func(m corev1.VolumeMount) bool {
+		return slices.ContainsFunc(ours, func(our corev1.VolumeMount) bool {
+			return m.MountPath == our.MountPath || strings.HasPrefix(m.MountPath, our.MountPath+"/")
+		})
+	})...)
+}
+
+// volumesOver keeps our volumes and of the operator's those of other names.
+func volumesOver(ours, merged []corev1.Volume) []corev1.Volume {
+	return append(slices.Clone(ours), slices.DeleteFunc(slices.Clone(merged), func(v corev1.Volume) bool {
+		return slices.ContainsFunc(ours, func(our corev1.Volume) bool { return v.Name == our.Name })
+	})...)
+}
+
+// literal keeps the kubelet from expanding $(NAME) in arguments: a user's URL could name a variable of
+// --job-template, such as a proxy with its password, and have it sent to a host of his own.
+func literal(args []string) []string {
+	for i := range args {
+		args[i] = strings.ReplaceAll(args[i], "$", "$$")
+	}
+	return args
+}
+
+// checkTemplate refuses a template that cannot be merged, before an import needs it.
+func checkTemplate(template []byte) error {
+	claim := &corev1.PersistentVolumeClaim{}
+	_, err := podTemplate(&attempt{
+		spec:  v1alpha1.VMDiskImportSpec{ImageSpec: v1alpha1.ImageSpec{Source: v1alpha1.DiskSource{HTTP: &v1alpha1.HTTPSource{}}}},
+		claim: claim, target: claim, credentials: &credentials{}, template: template,
+	})
+	return err
 }
 
 func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
@@ -147,7 +191,7 @@ func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
 	container := corev1.Container{
 		Name:                     importerContainer,
 		Image:                    a.image,
-		Args:                     options.Args(),
+		Args:                     literal(options.Args()),
 		Env:                      []corev1.EnvVar{{Name: "HOME", Value: scratchDir}, {Name: "TMPDIR", Value: scratchDir}},
 		TerminationMessagePath:   terminationLog,
 		TerminationMessagePolicy: corev1.TerminationMessageReadFile,

@@ -29,11 +29,13 @@ spec:
   restartPolicy: Always
   automountServiceAccountToken: true
   nodeSelector: {kubernetes.io/arch: amd64}
+  volumes: [{name: target, emptyDir: {}}, {name: extra, emptyDir: {}}]
   tolerations: [{key: storage, operator: Exists}]
   imagePullSecrets: [{name: pull}]
   containers:
   - name: importer
     args: [--source, http://evil.example.org]
+    volumeMounts: [{name: scratch, mountPath: /target}, {name: extra, mountPath: /extra}]
     env: [{name: HTTPS_PROXY, value: "http://proxy.example.org:3128"}]
     resources: {limits: {memory: 1Gi}}
 `
@@ -46,6 +48,7 @@ func attempts(t *testing.T) map[string]*attempt {
 
 	private := testAttempt()
 	private.number = 3
+	private.spec.Source.HTTP.URL = "https://images.example.org/$(HTTPS_PROXY)/disk.img"
 	private.spec.Checksum = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 	private.spec.Format = v1alpha1.DiskFormatQcow2
 	private.spec.Size = ptr.To(resource.MustParse("20Gi"))

@@ -2,13 +2,18 @@ package populator
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
@@ -60,12 +65,13 @@ func TestCrashAtEveryWrite(t *testing.T) {
 				w.end = scenario.end
 			}
 			w.settle(w.phase(scenario.want))
-			for range 3 {
+			for range 4 {
 				w.tick()
 			}
+			require.Equal(t, scenario.want == v1alpha1.PhaseSucceeded, w.bound())
 			require.Equal(t, 1, w.running, "two writers at once")
 			require.Len(t, w.jobs, scenario.attempts)
-			w.requireNothingLeft(scenario.want == v1alpha1.PhaseSucceeded)
+			w.requireNothingLeft()
 			return w.writes
 		}
 		t.Run(scenario.name, func(t *testing.T) {
@@ -97,7 +103,7 @@ func TestCrashWhileTheClaimGoes(t *testing.T) {
 			claim := w.findClaim()
 			return claim != nil && len(claim.Finalizers) == 1 && w.findImport() == nil
 		})
-		w.requireNothingLeft(false)
+		w.requireNothingLeft()
 		return w.writes - before
 	}
 	writes := run(t, 0, false)
@@ -147,7 +153,7 @@ func TestFailedImportStartsAnew(t *testing.T) {
 			}
 			require.True(t, w.phase(v1alpha1.PhaseFailed)(), "nothing has changed, so nothing starts anew")
 			require.Len(t, w.jobs, 1)
-			w.requireNothingLeft(false)
+			w.requireNothingLeft()
 
 			w.end = good
 			mend(t, w)
@@ -163,9 +169,95 @@ func TestDeletedImageIsHeldWhileItsImportRuns(t *testing.T) {
 	image := &v1alpha1.VMDiskImage{}
 	require.True(t, w.find(image, "vms", "debian-12"))
 	require.NoError(t, w.store.Delete(t.Context(), image))
+	w.lazy = true
 	w.settle(w.phase(v1alpha1.PhaseSucceeded))
+	for range 5 {
+		w.tick()
+	}
+	require.True(t, w.phase(v1alpha1.PhaseSucceeded)(), "a finished disk is not thrown away")
+	w.lazy = false
+	w.settle(w.bound)
 	w.tick()
 	require.False(t, w.find(image, "vms", "debian-12"), "let go once the import has ended")
+}
+
+func TestSucceededImportCannotBeCalledOff(t *testing.T) {
+	w := newWorld(t, testImage(), testClaim(), fastClass())
+	w.lazy = true
+	w.settle(w.phase(v1alpha1.PhaseSucceeded))
+	require.NoError(t, w.store.Delete(t.Context(), w.findImport()))
+	for range 10 {
+		w.tick()
+	}
+	require.Len(t, w.jobs, 1, "a new writer could meet the hand-over")
+	w.lazy = false
+	w.settle(func() bool { return w.findClaim().Spec.VolumeName != "" })
+	w.settle(func() bool { return w.findImport() == nil })
+	require.Len(t, w.jobs, 1)
+}
+
+func TestForeignVolumeIsNeverCalledOurs(t *testing.T) {
+	static := func(annotations map[string]string) *corev1.PersistentVolume {
+		return &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "static", Annotations: annotations},
+			Spec: corev1.PersistentVolumeSpec{ClaimRef: &corev1.ObjectReference{Namespace: "vms", Name: "web-1", UID: "0c1a"}}}
+	}
+	old := map[string]string{annotationPopulatedFrom: "other/windows"}
+	for name, when := range map[string]func(w *world) bool{
+		"before it is seen":    func(*world) bool { return true },
+		"while it runs":        func(w *world) bool { return w.running == 1 },
+		"when it has finished": func(w *world) bool { imp := w.findImport(); return imp != nil && imp.Status.Result != nil },
+		"when it is ready":     func(w *world) bool { return w.phase(v1alpha1.PhaseSucceeded)() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, testImage(), testClaim(), fastClass(), static(old))
+			w.lazy = true
+			if name != "before it is seen" {
+				w.settle(func() bool { return when(w) })
+			}
+			claim := w.findClaim()
+			claim.Finalizers = append(claim.Finalizers, finalizerClaim)
+			w.bind(claim, "static")
+			w.settle(func() bool { return len(w.findClaim().Finalizers) == 1 })
+			for range 5 {
+				w.tick()
+			}
+			if imp := w.findImport(); imp != nil {
+				require.Equal(t, v1alpha1.PhaseFailed, imp.Status.Phase)
+			}
+			var told bool
+			for len(w.events.Events) > 0 {
+				told = strings.Contains(<-w.events.Events, reasonForeignVolume) || told
+			}
+			require.True(t, told)
+			w.requireNothingLeft()
+		})
+	}
+}
+
+func TestForgedImportCannotStopAnother(t *testing.T) {
+	w := newWorld(t, testImage(), testClaim(), fastClass())
+	w.settle(func() bool { return w.running == 1 })
+	forged := testImport()
+	forged.Namespace, forged.Name, forged.UID = "evil", "thief", "forged"
+	require.NoError(t, w.store.Create(t.Context(), forged))
+	require.NoError(t, w.store.Delete(t.Context(), forged))
+	_, err := w.imports.Reconcile(t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Namespace: "evil", Name: "thief"}})
+	require.NoError(t, err)
+	w.settle(w.bound)
+	require.Len(t, w.jobs, 1)
+	require.EqualValues(t, 1, w.findImport().Status.Attempts)
+}
+
+func TestNodeThatTheDriverRefusesIsChosenAgain(t *testing.T) {
+	claim := testClaim()
+	claim.Annotations = map[string]string{annotationSelectedNode: "node1"}
+	class := fastClass()
+	class.VolumeBindingMode = ptr.To(storagev1.VolumeBindingWaitForFirstConsumer)
+	prime := testPrime(claim) // its node has been taken off by the provisioner
+	prime.UID = "refused"
+	w := newWorld(t, testImage(), claim, class, prime)
+	w.settle(func() bool { return w.findClaim().Annotations[annotationSelectedNode] == "" })
+	require.False(t, w.find(&corev1.PersistentVolumeClaim{}, systemNamespace, primeName("0c1a")) && w.running > 0)
 }
 
 func TestForgedImportIsNotTrusted(t *testing.T) {
@@ -188,12 +280,6 @@ func TestForgedImportIsNotTrusted(t *testing.T) {
 
 func TestHandedOverVolumeIsNeverWrittenTo(t *testing.T) {
 	w := newWorld(t, testImage(), testClaim(), fastClass())
-	for range 2 {
-		w.tick()
-	}
-	prime := &corev1.PersistentVolumeClaim{}
-	require.True(t, w.find(prime, systemNamespace, primeName("0c1a")))
-	w = newWorld(t, testImage(), testClaim(), fastClass())
 	bound := testPrime(testClaim())
 	bound.Spec.VolumeName = "pv-1"
 	pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv-1"}, Spec: corev1.PersistentVolumeSpec{
@@ -210,11 +296,15 @@ func TestHandedOverVolumeIsNeverWrittenTo(t *testing.T) {
 
 func TestVolumeDeletedBeforeItsHandOverIsFilledAgain(t *testing.T) {
 	w := newWorld(t, testImage(), testClaim(), fastClass())
+	w.lazy = true
 	w.settle(w.phase(v1alpha1.PhaseSucceeded))
 	prime := &corev1.PersistentVolumeClaim{}
 	require.True(t, w.find(prime, systemNamespace, primeName("0c1a")))
 	first := w.findImport()
 	require.NoError(t, w.store.Delete(t.Context(), prime))
+	pv := &corev1.PersistentVolume{}
+	require.True(t, w.find(pv, "", prime.Spec.VolumeName))
+	require.NoError(t, w.store.Delete(t.Context(), pv))
 	w.settle(func() bool {
 		imp := w.findImport()
 		return imp != nil && imp.UID != first.UID && imp.Status.Phase == v1alpha1.PhaseSucceeded

@@ -69,7 +69,6 @@ func (m *machinery) Start(ctx context.Context) error {
 	if err := m.awaitKind(ctx, gvr); err != nil {
 		return nil //nolint:nilerr // the process is stopping.
 	}
-	quietLibrary()
 	go populatormachinery.RunControllerWithConfig(populatormachinery.VolumePopulatorConfig{
 		Kubeconfig: m.kubeconfig,
 		Namespace:  m.namespace,
@@ -92,7 +91,8 @@ func (m *machinery) Start(ctx context.Context) error {
 }
 
 // quietLibrary keeps what the library calls errors and we call waiting out of the log: it reports
-// each time it asks in vain, for every claim, through the process's one list of error handlers.
+// each time it asks in vain, for every claim, through the process's one list of error handlers. Call it
+// before anything runs.
 func quietLibrary() {
 	for i, handle := range utilruntime.ErrorHandlers {
 		utilruntime.ErrorHandlers[i] = func(ctx context.Context, err error, message string, keysAndValues ...any) {
@@ -134,7 +134,7 @@ func (m *machinery) mutate(ctx context.Context, prime *corev1.PersistentVolumeCl
 	if err != nil {
 		return nil, err
 	}
-	if imp == nil || !imp.DeletionTimestamp.IsZero() || ended(imp) {
+	if imp == nil || !imp.DeletionTimestamp.IsZero() || ended(imp) || claim.Spec.VolumeName != "" {
 		return nil, errNotNow
 	}
 	return shapePrime(prime, claim), nil
@@ -171,22 +171,19 @@ func (m *machinery) complete(ctx context.Context, p populatormachinery.Populator
 	if err := m.live.Get(ctx, types.NamespacedName{Name: p.PvcPrime.Spec.VolumeName}, pv); err != nil {
 		return false, fmt.Errorf("reading volume %s: %w", p.PvcPrime.Spec.VolumeName, err)
 	}
-	return boundTo(pv, p.PvcPrime) || boundTo(pv, p.Pvc), nil
+	return pv.Name == imp.Status.VolumeName && (boundTo(pv, p.PvcPrime) || boundTo(pv, p.Pvc)), nil
 }
 
-// handOverDue reports whether an import has filled this PVC'.
+// handOverDue reports whether an import has filled this PVC'. Deleting the import does not call it off.
 func handOverDue(imp *v1alpha1.VMDiskImport, prime *corev1.PersistentVolumeClaim) bool {
-	return imp.DeletionTimestamp.IsZero() && imp.Status.Phase == v1alpha1.PhaseSucceeded && prime != nil &&
+	return imp.Status.Phase == v1alpha1.PhaseSucceeded && prime != nil &&
 		prime.UID == imp.Status.TargetUID && prime.DeletionTimestamp.IsZero() && prime.Spec.VolumeName != ""
 }
 
 // cleanUp is asked before the library removes PVC' and its finalizer. It is also called with every
 // update of a bound claim, then there is nothing to do.
-func (m *machinery) cleanUp(ctx context.Context, p populatormachinery.PopulatorParams) error {
-	if p.PvcPrime == nil {
-		return nil
-	}
-	if p.Pvc.DeletionTimestamp != nil {
+func (m *machinery) cleanUp(_ context.Context, p populatormachinery.PopulatorParams) error {
+	if p.PvcPrime != nil && p.Pvc.DeletionTimestamp != nil {
 		// The claim controller stops the import, then removes PVC' and the finalizer itself.
 		return errNotNow
 	}

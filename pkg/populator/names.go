@@ -14,6 +14,8 @@ const Prefix = "gild.dev"
 const (
 	// labelClaimUID marks everything that belongs to the import of one claim.
 	labelClaimUID = Prefix + "/claim-uid"
+	// labelImportUID marks what was made for one VMDiskImport, of which a claim may see several.
+	labelImportUID = Prefix + "/import-uid"
 	// labelAttempt is the number of the attempt a Job or pod belongs to.
 	labelAttempt = Prefix + "/attempt"
 	// annotationClaim is "namespace/name" of the claim, for objects in the system namespace.

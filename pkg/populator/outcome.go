@@ -47,7 +47,7 @@ func readOutcome(pod *corev1.Pod) (o outcome, ok bool) {
 	if err == nil {
 		o = outcome{result: result, reason: string(result.Reason), message: result.Message}
 	}
-	if terminated.ExitCode == 0 {
+	if terminated.ExitCode == 0 && result.Reason == importer.Imported {
 		o.verdict = verdictSucceeded
 		return o, true
 	}

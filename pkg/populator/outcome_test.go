@@ -31,6 +31,8 @@ func TestReadOutcome(t *testing.T) {
 		message string
 	}{
 		{"done", endedPod(0, "Completed", `{"reason":"Imported","message":"done","virtualSize":5}`), verdictSucceeded, "Imported", "done"},
+		{"not our importer", endedPod(0, "Completed", "hello"), verdictRetry, reasonNoResult, "exit code 0"},
+		{"a dry run is no import", endedPod(0, "Completed", `{"reason":"Probed","message":"would do"}`), verdictRetry, "Probed", "would do"},
 		{"transient", endedPod(1, "Error", `{"reason":"ServerError","message":"503"}`), verdictRetry, "ServerError", "503"},
 		{"flags", endedPod(2, "Error", `{"reason":"InvalidOptions","message":"bad"}`), verdictFailed, "InvalidOptions", "bad"},
 		{"gone", endedPod(10, "Error", `{"reason":"NotFound","message":"404"}`), verdictFailed, "NotFound", "404"},

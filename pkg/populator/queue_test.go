@@ -8,49 +8,66 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-func TestQueue(t *testing.T) {
-	start := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
-	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
-	q := newQueue(3, 2)
+func named(name string) types.NamespacedName {
+	return types.NamespacedName{Namespace: "vms", Name: name}
+}
 
-	_, ok := q.enter("a", "one", at(1), nil)
+func TestQueue(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	q := newQueue(3, 2)
+	enter := func(name, host string, second int) (string, bool) {
+		return q.enter(named(name), host, now.Add(time.Duration(second-60)*time.Second), now, nil)
+	}
+	_, ok := enter("a", "one", 1)
 	require.True(t, ok)
-	_, ok = q.enter("b", "one", at(2), nil)
+	_, ok = enter("b", "one", 2)
 	require.True(t, ok)
-	why, ok := q.enter("c", "one", at(3), nil)
+	why, ok := enter("c", "one", 3)
 	require.False(t, ok)
 	require.Contains(t, why, "--max-imports-per-host")
-	_, ok = q.enter("d", "two", at(4), nil)
+	_, ok = enter("d", "two", 4)
 	require.True(t, ok, "a queue for one host does not hold up another")
-	why, ok = q.enter("e", "three", at(5), nil)
+	why, ok = enter("e", "three", 5)
 	require.False(t, ok)
 	require.Contains(t, why, "--max-imports ")
 
-	q.leave("a")
-	why, ok = q.enter("e", "three", at(5), nil)
+	q.leave(named("a"))
+	why, ok = enter("e", "three", 5)
 	require.False(t, ok, "the older one goes first")
 	require.Contains(t, why, "older")
-	_, ok = q.enter("c", "one", at(3), nil)
+	_, ok = enter("c", "one", 3)
 	require.True(t, ok)
-	_, ok = q.enter("c", "one", at(3), nil)
+	_, ok = enter("c", "one", 3)
 	require.True(t, ok, "a place is kept")
 
-	q.leave("d")
-	q.leave("e")
-	_, ok = q.enter("f", "three", at(6), nil)
+	q.leave(named("d"))
+	q.leave(named("e"))
+	_, ok = enter("f", "three", 6)
 	require.True(t, ok, "one that has left the line holds nobody up")
 }
 
-func TestQueueCountsTheJobsThatARestartFinds(t *testing.T) {
+func TestQueueCountsThePodsThatARestartFinds(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	q := newQueue(2, 1)
-	jobs := map[types.UID]string{"running": "one"}
-	_, ok := q.enter("new", "one", time.Time{}, jobs)
+	pods := map[types.NamespacedName]string{named("running"): "one"}
+	_, ok := q.enter(named("new"), "one", now, now, pods)
 	require.False(t, ok, "its host is taken")
-	_, ok = q.enter("other", "two", time.Time{}, jobs)
+	_, ok = q.enter(named("other"), "two", now, now, pods)
 	require.True(t, ok)
-	q.leave("new")
-	_, ok = q.enter("third", "three", time.Time{}, jobs)
+	q.leave(named("new"))
+	_, ok = q.enter(named("third"), "three", now, now, pods)
 	require.False(t, ok)
-	_, ok = q.enter("third", "three", time.Time{}, nil)
-	require.True(t, ok, "a Job that has gone frees its place")
+	_, ok = q.enter(named("third"), "three", now, now, nil)
+	require.True(t, ok, "a pod that has gone frees its place")
+}
+
+func TestQueueForgetsAnImportThatGetsNoNode(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	q := newQueue(1, 1)
+	_, ok := q.enter(named("stuck"), "one", now, now, nil)
+	require.True(t, ok)
+	_, ok = q.enter(named("next"), "one", now, now.Add(reservation-time.Second), nil)
+	require.False(t, ok)
+	_, ok = q.enter(named("next"), "one", now, now.Add(reservation), nil)
+	require.True(t, ok)
 }

@@ -2,11 +2,13 @@ package populator
 
 import (
 	"fmt"
-	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/lru"
 )
 
 // Reasons of the events on a claim.
@@ -24,18 +26,31 @@ const (
 var _ record.EventRecorder = (*eventRecorder)(nil)
 
 // eventRecorder passes events on, but not twice: an event that says of an object what the
-// last one with its reason said is dropped, and so are the events of
+// last one with its reason said is dropped for a while, and so are the events of
 // lib-volume-populator that ours tell better. The library emits its own with every
 // update of a claim, for the claim's whole life.
 type eventRecorder struct {
 	next record.EventRecorder
 
-	mu   sync.Mutex
-	last map[string]string // message, by object and reason
+	clock clock.PassiveClock
+	last  *lru.Cache // told, by object and reason
 }
 
-func newEventRecorder(next record.EventRecorder) *eventRecorder {
-	return &eventRecorder{next: next, last: map[string]string{}}
+// told is what was last said of an object with one reason.
+type told struct {
+	message string
+	at      time.Time
+}
+
+const (
+	// rememberEvents is how many objects and reasons are remembered.
+	rememberEvents = 8192
+	// sayAgain is after how long the same is news again.
+	sayAgain = 10 * time.Minute
+)
+
+func newEventRecorder(next record.EventRecorder, clock clock.PassiveClock) *eventRecorder {
+	return &eventRecorder{next: next, clock: clock, last: lru.New(rememberEvents)}
 }
 
 func (r *eventRecorder) Event(object runtime.Object, eventType, reason, message string) {
@@ -66,22 +81,12 @@ func (r *eventRecorder) isNews(object runtime.Object, reason, message string) bo
 		return true
 	}
 	key := string(accessor.GetUID()) + " " + reason
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if last, ok := r.last[key]; ok && last == message {
-		return false
-	}
-	r.last[key] = message
-	return true
-}
-
-// forget drops what is remembered of an object that has gone.
-func (r *eventRecorder) forget(uid string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for key := range r.last {
-		if len(key) > len(uid) && key[:len(uid)] == uid {
-			delete(r.last, key)
+	now := r.clock.Now()
+	if last, ok := r.last.Get(key); ok {
+		if last, ok := last.(told); ok && last.message == message && now.Sub(last.at) < sayAgain {
+			return false
 		}
 	}
+	r.last.Add(key, told{message: message, at: now})
+	return true
 }

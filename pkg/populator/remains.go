@@ -21,11 +21,21 @@ type remains struct {
 	namespace string
 }
 
-// clearAttempts stops and removes every Job and pod of a claim's import, then the copies of its
-// Secrets and ConfigMap. gone is true once none is left; until then call it again. A pod goes
+// ofClaim selects all that was ever made for a claim.
+func ofClaim(uid types.UID) client.MatchingLabels {
+	return client.MatchingLabels{labelClaimUID: string(uid)}
+}
+
+// ofImport selects what was made for one import.
+func ofImport(uid types.UID) client.MatchingLabels {
+	return client.MatchingLabels{labelImportUID: string(uid)}
+}
+
+// clearAttempts stops and removes every Job and pod that is selected, then the copies of Secrets
+// and ConfigMaps. gone is true once none is left; until then call it again. A pod goes
 // before PVC' does: even one that has completed would hold it.
-func (r *remains) clearAttempts(ctx context.Context, claim types.UID) (gone bool, err error) {
-	selector := []client.ListOption{client.InNamespace(r.namespace), client.MatchingLabels{labelClaimUID: string(claim)}}
+func (r *remains) clearAttempts(ctx context.Context, which client.MatchingLabels) (gone bool, err error) {
+	selector := []client.ListOption{client.InNamespace(r.namespace), which}
 	var jobs batchv1.JobList
 	if err := r.live.List(ctx, &jobs, selector...); err != nil {
 		return false, fmt.Errorf("listing Jobs: %w", err)
@@ -47,11 +57,42 @@ func (r *remains) clearAttempts(ctx context.Context, claim types.UID) (gone bool
 	if len(jobs.Items) > 0 || len(pods.Items) > 0 {
 		return false, nil
 	}
-	copied := metav1.ObjectMeta{Namespace: r.namespace, Name: copyName(claim)}
-	if err := r.delete(ctx, &corev1.Secret{ObjectMeta: copied}); err != nil {
-		return false, err
+	return true, r.clearCopies(ctx, selector)
+}
+
+func (r *remains) clearCopies(ctx context.Context, selector []client.ListOption) error {
+	var secrets corev1.SecretList
+	if err := r.live.List(ctx, &secrets, selector...); err != nil {
+		return fmt.Errorf("listing copied Secrets: %w", err)
 	}
-	return true, r.delete(ctx, &corev1.ConfigMap{ObjectMeta: copied})
+	for i := range secrets.Items {
+		if err := r.delete(ctx, &secrets.Items[i]); err != nil {
+			return err
+		}
+	}
+	var configMaps corev1.ConfigMapList
+	if err := r.live.List(ctx, &configMaps, selector...); err != nil {
+		return fmt.Errorf("listing copied ConfigMaps: %w", err)
+	}
+	for i := range configMaps.Items {
+		if err := r.delete(ctx, &configMaps.Items[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prime reads PVC' of a claim; nil when there is none.
+func (r *remains) prime(ctx context.Context, claim types.UID) (*corev1.PersistentVolumeClaim, error) {
+	prime := &corev1.PersistentVolumeClaim{}
+	err := r.live.Get(ctx, types.NamespacedName{Namespace: r.namespace, Name: primeName(claim)}, prime)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading PVC': %w", err)
+	}
+	return prime, nil
 }
 
 // deletePod lets go of an importer pod. The object stays until the node has stopped its container.
@@ -74,18 +115,15 @@ func (r *remains) deletePod(ctx context.Context, pod *corev1.Pod) error {
 // clearVolume removes PVC' of a claim together with the volume made for it, also where the class
 // would retain it: half a disk is nothing to keep. A volume that has been handed over is not touched.
 func (r *remains) clearVolume(ctx context.Context, claim types.UID) (gone bool, err error) {
-	prime := &corev1.PersistentVolumeClaim{}
-	err = r.live.Get(ctx, types.NamespacedName{Namespace: r.namespace, Name: primeName(claim)}, prime)
-	if apierrors.IsNotFound(err) {
-		return true, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("reading PVC': %w", err)
+	prime, err := r.prime(ctx, claim)
+	if err != nil || prime == nil {
+		return err == nil, err
 	}
 	if err := r.dropVolume(ctx, prime); err != nil {
 		return false, err
 	}
-	return false, r.delete(ctx, prime, client.Preconditions{UID: &prime.UID})
+	// A volume that was made meanwhile changes the version, and is dropped on the next call.
+	return false, r.delete(ctx, prime, client.Preconditions{UID: &prime.UID, ResourceVersion: &prime.ResourceVersion})
 }
 
 // dropVolume makes sure that the volume of PVC' goes with it, if it is still PVC's own.
@@ -101,8 +139,15 @@ func (r *remains) dropVolume(ctx context.Context, prime *corev1.PersistentVolume
 	if err != nil {
 		return fmt.Errorf("reading volume %s: %w", prime.Spec.VolumeName, err)
 	}
-	provisioned := pv.Annotations["pv.kubernetes.io/provisioned-by"] != ""
-	if !boundTo(pv, prime) || !provisioned || pv.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimDelete {
+	if !boundTo(pv, prime) {
+		return nil
+	}
+	return r.reclaim(ctx, pv)
+}
+
+// reclaim has a volume deleted when its claim is gone, unless somebody made it by hand.
+func (r *remains) reclaim(ctx context.Context, pv *corev1.PersistentVolume) error {
+	if pv.Annotations["pv.kubernetes.io/provisioned-by"] == "" || pv.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimDelete {
 		return nil
 	}
 	before := pv.DeepCopy()

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -24,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
@@ -34,6 +36,8 @@ const (
 	indexUID = "metadata.uid"
 	// indexClaimImage finds the claims that refer to a VMDiskImage by its name.
 	indexClaimImage = "spec.dataSourceRef.name"
+	// indexReleased finds the released volumes of PVC's, by their namespace.
+	indexReleased = "status.released"
 	// importWorkers is how many imports are looked at at once; each may wait for a log.
 	importWorkers = 4
 	// clientQPS is enough for a hundred imports that start together.
@@ -46,6 +50,10 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	if err := checkTemplate(template); err != nil {
+		return err
+	}
+	quietLibrary()
 	config, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
 	if err != nil {
 		return fmt.Errorf("reading the kubeconfig: %w", err)
@@ -65,7 +73,7 @@ func Run(ctx context.Context, o Options) error {
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.CoreV1().Events("")})
 	defer broadcaster.Shutdown()
-	events := newEventRecorder(broadcaster.NewRecorder(mgr.GetScheme(), corev1.EventSource{Component: "gild-populator"}))
+	events := newEventRecorder(broadcaster.NewRecorder(mgr.GetScheme(), corev1.EventSource{Component: "gild-populator"}), clock.RealClock{})
 
 	remains := remains{client: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: o.Namespace}
 	library := &machinery{kubeconfig: o.Kubeconfig, discovery: clients.Discovery(), events: events, remains: remains, queue: newLibraryQueue()}
@@ -75,7 +83,7 @@ func Run(ctx context.Context, o Options) error {
 		importerImage: o.ImporterImage, template: template,
 	}
 	claims := &claimController{events: events, clock: clock.RealClock{}, wake: library.wake, remains: remains}
-	if err := addControllers(mgr, claims, imports, &imageController{client: mgr.GetClient()}); err != nil {
+	if err := addControllers(mgr, claims, imports, &imageController{client: mgr.GetClient(), clock: clock.RealClock{}}); err != nil {
 		return fmt.Errorf("adding controllers: %w", err)
 	}
 	for _, runnable := range []manager.Runnable{library, &sweeper{remains: remains}} {
@@ -132,6 +140,15 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 			return err
 		}
 	}
+	err := indexer.IndexField(ctx, &corev1.PersistentVolume{}, indexReleased, func(o client.Object) []string {
+		if pv, ok := o.(*corev1.PersistentVolume); ok {
+			return []string{releasedFrom(pv)}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	return indexer.IndexField(ctx, &v1alpha1.VMDiskImport{}, indexImportImage, func(o client.Object) []string {
 		if imp, ok := o.(*v1alpha1.VMDiskImport); ok {
 			return []string{imp.Spec.ImageRef.Name}
@@ -142,10 +159,12 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 
 // addControllers is the one place that says what wakes what.
 func addControllers(mgr manager.Manager, claims *claimController, imports *importController, images *imageController) error {
+	// A VMDiskImage's status follows its imports: it must not wake them.
+	edited := builder.WithPredicates(predicate.GenerationChangedPredicate{})
 	err := ctrl.NewControllerManagedBy(mgr).Named("claim").
 		For(&corev1.PersistentVolumeClaim{}).
 		Owns(&v1alpha1.VMDiskImport{}).
-		Watches(&v1alpha1.VMDiskImage{}, handler.EnqueueRequestsFromMapFunc(claimsOfImage(mgr.GetClient()))).
+		Watches(&v1alpha1.VMDiskImage{}, handler.EnqueueRequestsFromMapFunc(claimsOfImage(mgr.GetClient())), edited).
 		Complete(&patient{claims})
 	if err != nil {
 		return err
@@ -162,7 +181,7 @@ func addControllers(mgr manager.Manager, claims *claimController, imports *impor
 		Watches(&batchv1.Job{}, byAnnotation).
 		Watches(&corev1.Pod{}, byAnnotation).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(importOfClaim(imports.namespace))).
-		Watches(&v1alpha1.VMDiskImage{}, handler.EnqueueRequestsFromMapFunc(importsOfImage(mgr.GetClient()))).
+		Watches(&v1alpha1.VMDiskImage{}, handler.EnqueueRequestsFromMapFunc(importsOfImage(mgr.GetClient())), edited).
 		WithOptions(controller.Options{MaxConcurrentReconciles: importWorkers}).
 		Complete(&patient{imports})
 	if err != nil {

@@ -27,6 +27,8 @@ const (
 	reasonUnschedulable        = "Unschedulable"
 	reasonImagePullFailed      = "ImagePullFailed"
 	reasonMountFailed          = "MountFailed"
+	reasonNodeRefused          = "NodeRefused"
+	reasonNodeUnreachable      = "NodeUnreachable"
 	reasonImporting            = "Importing"
 	reasonVerifying            = "Verifying"
 	reasonFinishing            = "Finishing"
@@ -36,6 +38,7 @@ const (
 	reasonOOMKilled            = "OOMKilled"
 	reasonNoResult             = "NoResult"
 	reasonVolumeReplaced       = "VolumeReplaced"
+	reasonHandOverWaits        = "HandOverWaits"
 	reasonForeignVolume        = "BoundToForeignVolume"
 	reasonFormatNeedsFiles     = "FormatNeedsFilesystem"
 )

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
+	testingclock "k8s.io/utils/clock/testing"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
@@ -79,21 +80,22 @@ func TestPace(t *testing.T) {
 
 func TestEventsAreToldOnce(t *testing.T) {
 	sink := record.NewFakeRecorder(10)
-	r := newEventRecorder(sink)
+	clock := testingclock.NewFakePassiveClock(time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC))
+	r := newEventRecorder(sink, clock)
 	claim := testClaim()
 	r.Event(claim, corev1.EventTypeWarning, eventWaiting, "no Secret")
 	r.Eventf(claim, corev1.EventTypeWarning, eventWaiting, "no %s", "Secret")
 	r.Event(claim, corev1.EventTypeWarning, eventWaiting, "no ConfigMap")
 	r.Event(claim, corev1.EventTypeNormal, "PopulatorFinished", "Populator finished")
 	require.Len(t, sink.Events, 2)
-	r.forget(string(claim.UID))
+	clock.SetTime(clock.Now().Add(sayAgain))
 	r.Event(claim, corev1.EventTypeWarning, eventWaiting, "no ConfigMap")
 	require.Len(t, sink.Events, 3)
 }
 
 func TestSummarize(t *testing.T) {
 	image := testImage()
-	summarize(image, nil)
+	summarize(image, nil, time.Unix(300, 0))
 	require.Equal(t, reasonNotImportedYet, image.Status.Conditions[0].Reason)
 	require.Equal(t, metav1.ConditionUnknown, image.Status.Conditions[0].Status)
 
@@ -104,11 +106,11 @@ func TestSummarize(t *testing.T) {
 	older.Status.Result = &v1alpha1.ImportResult{Digest: "sha256:1", Time: metav1.NewTime(time.Unix(150, 0))}
 	state{phase: v1alpha1.PhaseSucceeded, reason: reasonSucceeded}.apply(older, time.Unix(150, 0))
 	state{phase: v1alpha1.PhaseFailed, reason: "NotFound"}.apply(newer, time.Unix(250, 0))
-	summarize(image, []v1alpha1.VMDiskImport{*newer, *older})
+	summarize(image, []v1alpha1.VMDiskImport{*newer, *older}, time.Unix(300, 0))
 	require.Equal(t, "NotFound", image.Status.Conditions[0].Reason)
 	require.Equal(t, &v1alpha1.LastImport{Name: "older", Digest: "sha256:1", Time: metav1.NewTime(time.Unix(150, 0))}, image.Status.LastImport)
 
-	summarize(image, nil)
+	summarize(image, nil, time.Unix(300, 0))
 	require.NotNil(t, image.Status.LastImport, "the record stays when the claim has gone")
 }
 

@@ -35,10 +35,10 @@ const (
 func nextStep(imp *v1alpha1.VMDiskImport, jobs []batchv1.Job, now time.Time) (next step, job *batchv1.Job, wait time.Duration) {
 	status := &imp.Status
 	switch {
-	case status.Result != nil:
-		return stepFinish, nil, 0
 	case status.Phase == v1alpha1.PhaseFailed:
 		return stepGiveUp, nil, 0
+	case status.Result != nil:
+		return stepFinish, nil, 0
 	}
 	for i := range jobs {
 		if n := attemptOf(&jobs[i]); n > status.Attempts || n == status.Attempts && status.NextAttemptTime == nil {

@@ -3,6 +3,7 @@ package populator
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -50,6 +51,9 @@ func (s *sweeper) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.reclaimOrphans(ctx); err != nil {
+		return err
+	}
 	for uid, claim := range owners {
 		alive, imported, err := s.wanted(ctx, uid, claim)
 		if err != nil {
@@ -58,7 +62,7 @@ func (s *sweeper) sweep(ctx context.Context) error {
 		if imported {
 			continue // the import controller sees to its own
 		}
-		gone, err := s.clearAttempts(ctx, uid)
+		gone, err := s.clearAttempts(ctx, ofClaim(uid))
 		if err != nil {
 			return err
 		}
@@ -97,6 +101,30 @@ func (s *sweeper) owners(ctx context.Context) (map[types.UID]types.NamespacedNam
 	return owners, nil
 }
 
+// reclaimOrphans has the volumes deleted that a retaining class kept for a PVC' that is gone: one
+// that was made while its claim was being deleted.
+func (s *sweeper) reclaimOrphans(ctx context.Context) error {
+	var volumes corev1.PersistentVolumeList
+	if err := s.client.List(ctx, &volumes, client.MatchingFields{indexReleased: s.namespace}); err != nil {
+		return fmt.Errorf("listing released volumes: %w", err)
+	}
+	for i := range volumes.Items {
+		if err := s.reclaim(ctx, &volumes.Items[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// releasedFrom is the namespace of the PVC' that a released volume was for; empty for any other volume.
+func releasedFrom(pv *corev1.PersistentVolume) string {
+	ref := pv.Spec.ClaimRef
+	if pv.Status.Phase != corev1.VolumeReleased || ref == nil || !strings.HasPrefix(ref.Name, primeName("")) {
+		return ""
+	}
+	return ref.Namespace
+}
+
 // wanted reports whether a claim still exists and whether it has an import.
 func (s *sweeper) wanted(ctx context.Context, uid types.UID, key types.NamespacedName) (alive, imported bool, err error) {
 	claim := &corev1.PersistentVolumeClaim{}
@@ -107,7 +135,7 @@ func (s *sweeper) wanted(ctx context.Context, uid types.UID, key types.Namespace
 	}
 	imp := &v1alpha1.VMDiskImport{}
 	if err := s.live.Get(ctx, key, imp); err == nil {
-		imported = imp.Spec.ClaimRef.UID == uid
+		imported = alive && owns(claim, imp)
 	} else if !apierrors.IsNotFound(err) {
 		return false, false, fmt.Errorf("reading VMDiskImport %s: %w", key, err)
 	}

@@ -38,6 +38,23 @@ func podWaiting(pod *corev1.Pod, events []corev1.Event, now time.Time) state {
 	return pending(reasonStarting, "the importer is starting")
 }
 
+// unreachable reports whether the node of a pod no longer answers for it: the pod should have ended long
+// ago, or has not been ready for a while although it runs.
+func unreachable(pod *corev1.Pod, now time.Time) bool {
+	if deleted := pod.DeletionTimestamp; deleted != nil {
+		return deleted.Time.Before(now.Add(-nodeSilence))
+	}
+	if pod.Status.Phase != corev1.PodRunning {
+		return false
+	}
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodReady && condition.Status == corev1.ConditionFalse {
+			return condition.LastTransitionTime.Time.Before(now.Add(-nodeSilence))
+		}
+	}
+	return false
+}
+
 // noPod says why a Job has no pod yet.
 func noPod(events []corev1.Event) state {
 	if event := latest(events, "FailedCreate"); event != nil {
@@ -56,6 +73,9 @@ func pullMessage(waiting *corev1.ContainerStateWaiting, events []corev1.Event) s
 	}
 	return cmp.Or(waiting.Message, waiting.Reason)
 }
+
+// nodeSilence is how long a node may say nothing of a pod before it counts as unreachable.
+const nodeSilence = 30 * time.Second
 
 // nodePatience is how long a pod may be without a node before it is worth telling: its volume may be
 // under way.

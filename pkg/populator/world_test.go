@@ -51,6 +51,8 @@ type world struct {
 	end func(attempt int32) (int32, string)
 	// running is the largest number of pods of one import that were alive at once.
 	running int
+	// lazy keeps lib-volume-populator from handing over.
+	lazy bool
 	// job names seen, to count attempts.
 	jobs map[string]types.UID
 }
@@ -116,7 +118,7 @@ func (w *world) write(apply func() error) error {
 // restart makes the controllers anew: all that they hold in memory is gone.
 func (w *world) restart() {
 	remains := remains{client: w.client, live: w.client, namespace: systemNamespace}
-	events := newEventRecorder(w.events)
+	events := newEventRecorder(w.events, w.clock)
 	wake := func(types.NamespacedName) {}
 	w.imports = &importController{
 		logs:  func(context.Context, string, string) ([]byte, error) { return nil, errors.New("no log") },
@@ -124,7 +126,7 @@ func (w *world) restart() {
 		importerImage: "gild-importer:test",
 	}
 	w.claims = &claimController{events: events, clock: w.clock, remains: remains, wake: wake}
-	w.images = &imageController{client: w.client}
+	w.images = &imageController{client: w.client, clock: w.clock}
 }
 
 // settle runs everything until nothing changes any more, for at most an hour of the fake clock.
@@ -170,17 +172,47 @@ func (w *world) playCluster() {
 	}
 }
 
-// playLibrary makes PVC' when the gate is open, as lib-volume-populator does.
+// playLibrary makes PVC' when the gate is open, with a volume, and hands it over when it may, as
+// lib-volume-populator does.
 func (w *world) playLibrary() {
+	ctx := w.t.Context()
 	claim, imp := w.findClaim(), w.findImport()
-	if claim == nil || !claim.DeletionTimestamp.IsZero() || claim.Spec.VolumeName != "" || imp == nil || !imp.DeletionTimestamp.IsZero() || ended(imp) {
+	if claim == nil || !claim.DeletionTimestamp.IsZero() || imp == nil {
 		return
 	}
-	prime := testPrime(claim)
-	prime.UID = types.UID(fmt.Sprintf("prime-%d", w.clock.Now().Unix()))
-	if err := w.store.Create(w.t.Context(), prime); !apierrors.IsAlreadyExists(err) {
-		require.NoError(w.t, err)
+	prime := &corev1.PersistentVolumeClaim{}
+	exists := w.find(prime, systemNamespace, primeName(claim.UID))
+	switch {
+	case claim.Spec.VolumeName != "":
+		if exists && prime.Status.Phase == corev1.ClaimLost {
+			require.NoError(w.t, w.store.Delete(ctx, prime))
+		}
+	case !exists && imp.DeletionTimestamp.IsZero() && !ended(imp):
+		prime = testPrime(claim)
+		prime.UID = types.UID(fmt.Sprintf("prime-%d", w.clock.Now().Unix()))
+		prime.Spec.VolumeName = "pv-" + string(prime.UID)
+		require.NoError(w.t, w.store.Create(ctx, prime))
+		require.NoError(w.t, w.store.Create(ctx, &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: prime.Spec.VolumeName},
+			Spec: corev1.PersistentVolumeSpec{ClaimRef: &corev1.ObjectReference{Namespace: systemNamespace, Name: prime.Name, UID: prime.UID}}}))
+	case exists && !w.lazy && handOverDue(imp, prime):
+		pv := &corev1.PersistentVolume{}
+		require.True(w.t, w.find(pv, "", prime.Spec.VolumeName))
+		require.True(w.t, boundTo(pv, prime), "handed over twice")
+		pv.Spec.ClaimRef = &corev1.ObjectReference{Namespace: claim.Namespace, Name: claim.Name, UID: claim.UID}
+		pv.Annotations = map[string]string{annotationPopulatedFrom: claim.Namespace + "/" + imageOf(claim)}
+		require.NoError(w.t, w.store.Update(ctx, pv))
+		w.bind(claim, pv.Name)
+		prime.Status.Phase = corev1.ClaimLost
+		require.NoError(w.t, w.store.Status().Update(ctx, prime))
 	}
+}
+
+// bind binds the claim to a volume, as the cluster does.
+func (w *world) bind(claim *corev1.PersistentVolumeClaim, volume string) {
+	claim.Spec.VolumeName = volume
+	require.NoError(w.t, w.store.Update(w.t.Context(), claim))
+	claim.Status.Phase = corev1.ClaimBound
+	require.NoError(w.t, w.store.Status().Update(w.t.Context(), claim))
 }
 
 // playJob makes the pod of a Job, and one round later reports its end.
@@ -251,19 +283,23 @@ func (w *world) find(o client.Object, namespace, name string) bool {
 	return true
 }
 
-// requireNothingLeft checks that the system namespace holds nothing of ours, PVC' aside when keepVolume.
-func (w *world) requireNothingLeft(keepVolume bool) {
+// requireNothingLeft checks that the system namespace holds nothing of ours.
+func (w *world) requireNothingLeft() {
 	w.t.Helper()
-	lists := []client.ObjectList{&batchv1.JobList{}, &corev1.PodList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}}
-	if !keepVolume {
-		lists = append(lists, &corev1.PersistentVolumeClaimList{})
-	}
-	for _, list := range lists {
+	for _, list := range []client.ObjectList{
+		&batchv1.JobList{}, &corev1.PodList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &corev1.PersistentVolumeClaimList{},
+	} {
 		require.NoError(w.t, w.store.List(w.t.Context(), list, client.InNamespace(systemNamespace)))
 		items, err := objectsOf(list)
 		require.NoError(w.t, err)
 		require.Empty(w.t, items, "%T left behind", list)
 	}
+}
+
+// bound reports whether the claim has the volume that its import filled.
+func (w *world) bound() bool {
+	claim, imp := w.findClaim(), w.findImport()
+	return claim != nil && imp != nil && claim.Spec.VolumeName != "" && holdsDisk(claim, imp)
 }
 
 func (w *world) phase(phase v1alpha1.ImportPhase) func() bool {

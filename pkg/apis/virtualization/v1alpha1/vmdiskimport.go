@@ -127,6 +127,11 @@ type VMDiskImportStatus struct {
 	// +optional
 	TargetUID types.UID `json:"targetUID,omitempty"`
 
+	// volumeName is the PersistentVolume that holds the disk, once the import has succeeded.
+	// A claim that is bound to another one does not hold the disk.
+	// +optional
+	VolumeName string `json:"volumeName,omitempty"`
+
 	// references are the Secrets and ConfigMaps that the last attempt used. A
 	// failed import starts anew when one of them changes.
 	// +kubebuilder:validation:MaxItems=32
@@ -211,9 +216,8 @@ type ObservedReference struct {
 	Kind string `json:"kind"`
 	// name of the object, in the claim's namespace.
 	Name string `json:"name"`
-	// resourceVersion of the object when it was read; empty when it was missing.
-	// +optional
-	ResourceVersion string `json:"resourceVersion,omitempty"`
+	// resourceVersion of the object when it was read.
+	ResourceVersion string `json:"resourceVersion"`
 }
 
 // VMDiskImportList is a list of VMDiskImports.

@@ -1,0 +1,226 @@
+package populator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/importer"
+)
+
+// lookAgain is how often a pod that does not run yet is looked at; each look reads events.
+const lookAgain = 8 * time.Second
+
+// watch follows the attempt that runs.
+func (c *importController) watch(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim, job *batchv1.Job) (ctrl.Result, error) {
+	if n := attemptOf(job); n > imp.Status.Attempts {
+		// The Job was created and its record was not written, or is not in our cache yet.
+		return ctrl.Result{RequeueAfter: clearAgain}, c.adopt(ctx, imp, job, n)
+	}
+	var pods corev1.PodList
+	if err := c.client.List(ctx, &pods, client.InNamespace(c.namespace), client.MatchingLabels{
+		labelImportUID: string(imp.UID), labelAttempt: strconv.Itoa(int(imp.Status.Attempts))}); err != nil {
+		return ctrl.Result{}, fmt.Errorf("listing importer pods: %w", err)
+	}
+	if len(pods.Items) == 0 {
+		if failed := jobFailed(job); failed != "" {
+			return c.retry(ctx, imp, outcome{reason: reasonPodNotCreated, message: failed})
+		}
+		return ctrl.Result{RequeueAfter: lookAgain}, c.record(ctx, imp, noPod(c.eventsOf(ctx, job.UID)), nil)
+	}
+	pod := &pods.Items[0]
+	if o, ended := readOutcome(pod); ended {
+		return c.conclude(ctx, imp, job, o)
+	}
+	switch {
+	case unreachable(pod, c.clock.Now()):
+		return ctrl.Result{RequeueAfter: lookAgain}, c.record(ctx, imp, blocked(reasonNodeUnreachable,
+			"node %s does not answer: the import goes on when it does, or starts again elsewhere once the node's pods are known to have ended", pod.Spec.NodeName), nil)
+	case pod.Status.Phase == corev1.PodRunning:
+		return c.report(ctx, imp, pod)
+	}
+	return c.explain(ctx, imp, claim, pod)
+}
+
+// explain says what keeps a pod from running.
+func (c *importController) explain(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim, pod *corev1.Pod) (ctrl.Result, error) {
+	prime, err := c.prime(ctx, claim.UID)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	uids := []types.UID{pod.UID}
+	if prime != nil && prime.Spec.VolumeName == "" {
+		uids = append(uids, prime.UID)
+		strayed, err := c.strayed(ctx, claim, prime)
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+		if strayed && !scheduled(pod) {
+			return c.retry(ctx, imp, outcome{reason: reasonNodeRefused, message: "the storage class has no room on the node of the claim's consumer: another one is asked for"})
+		}
+	}
+	return ctrl.Result{RequeueAfter: lookAgain}, c.record(ctx, imp, podWaiting(pod, c.eventsOf(ctx, uids...), c.clock.Now()), nil)
+}
+
+// adopt writes the record of an attempt whose Job exists already.
+func (c *importController) adopt(ctx context.Context, imp *v1alpha1.VMDiskImport, job *batchv1.Job, n int32) error {
+	credentials, _, err := readCredentials(ctx, c.live, imp.Namespace, &imp.Spec.Source)
+	if err != nil {
+		return err
+	}
+	return c.record(ctx, imp, pending(reasonStarting, "the importer is starting"), func(status *v1alpha1.VMDiskImportStatus) {
+		status.Attempts = n
+		status.NextAttemptTime = nil
+		status.TargetUID = types.UID(job.Annotations[annotationTargetUID])
+		if credentials != nil {
+			status.References = credentials.references
+		}
+	})
+}
+
+// report writes progress, at most once in progressInterval.
+func (c *importController) report(ctx context.Context, imp *v1alpha1.VMDiskImport, pod *corev1.Pod) (ctrl.Result, error) {
+	again := ctrl.Result{RequeueAfter: progressInterval}
+	running := state{phase: v1alpha1.PhaseImporting, reason: reasonImporting, message: "the disk is being imported"}
+	if imp.Status.Phase != v1alpha1.PhaseImporting && imp.Status.Phase != v1alpha1.PhaseVerifying {
+		return again, c.record(ctx, imp, running, nil)
+	}
+	if wait := c.pace.wait(imp.UID, c.clock.Now()); wait > 0 {
+		return ctrl.Result{RequeueAfter: wait}, nil
+	}
+	tail, err := c.logs(ctx, pod.Namespace, pod.Name)
+	if err != nil {
+		// No node, no log: the import itself goes on, and its end is read from the pod.
+		ctrl.LoggerFrom(ctx).V(1).Info("No progress to be had", "pod", pod.Name, "why", err.Error())
+		return again, nil
+	}
+	p, ok := parseProgress(tail)
+	if !ok {
+		return again, nil
+	}
+	if p.Phase == importer.Verifying {
+		running = state{phase: v1alpha1.PhaseVerifying, reason: reasonVerifying, message: "the volume is being synced and checked"}
+	}
+	progress := progressStatus(p)
+	running.message = describe(running.message, progress)
+	return again, c.record(ctx, imp, running, func(status *v1alpha1.VMDiskImportStatus) { status.Progress = progress })
+}
+
+// describe adds the bytes to a message, for kubectl describe.
+func describe(message string, p *v1alpha1.ImportProgress) string {
+	message += ": " + formatBytes(p.TransferredBytes)
+	if p.TotalBytes > 0 {
+		message += " of " + formatBytes(p.TotalBytes)
+	}
+	if p.Rate != "" {
+		message += " at " + p.Rate
+	}
+	return message
+}
+
+// conclude records how an attempt ended. Its Job and pod go only after that is written.
+func (c *importController) conclude(ctx context.Context, imp *v1alpha1.VMDiskImport, job *batchv1.Job, o outcome) (ctrl.Result, error) {
+	switch o.verdict {
+	case verdictFailed:
+		return c.fail(ctx, imp, o)
+	case verdictRetry:
+		return c.retry(ctx, imp, o)
+	}
+	// Success counts only for the volume that is there now.
+	prime, err := c.prime(ctx, imp.Spec.ClaimRef.UID)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if prime == nil || string(prime.UID) != job.Annotations[annotationTargetUID] || prime.Spec.VolumeName == "" || !prime.DeletionTimestamp.IsZero() {
+		return c.retry(ctx, imp, outcome{reason: reasonVolumeReplaced, message: "the volume was deleted while it was being filled"})
+	}
+	finishing := state{phase: v1alpha1.PhaseVerifying, reason: reasonFinishing, message: "the disk is on its volume, the importer is being cleared away"}
+	return ctrl.Result{RequeueAfter: clearAgain}, c.record(ctx, imp, finishing, func(status *v1alpha1.VMDiskImportStatus) {
+		status.Result = importResult(&o.result, c.clock.Now())
+		status.VolumeName = prime.Spec.VolumeName
+		status.Progress = finalProgress(&o.result)
+	})
+}
+
+// retry records a failure that may pass and when the next attempt is made.
+func (c *importController) retry(ctx context.Context, imp *v1alpha1.VMDiskImport, o outcome) (ctrl.Result, error) {
+	now := c.clock.Now()
+	wait := backoff(imp.Status.Attempts, o.retryAfter)
+	next := metav1.NewTime(now.Add(wait).Truncate(time.Second))
+	s := pending(o.reason, "attempt %d: %s; the next one starts at %s", imp.Status.Attempts, o.message, next.UTC().Format(time.TimeOnly))
+	err := c.record(ctx, imp, s, func(status *v1alpha1.VMDiskImportStatus) {
+		status.LastFailure = &v1alpha1.ImportFailure{Reason: o.reason, Message: o.message, Time: metav1.NewTime(now)}
+		status.NextAttemptTime = &next
+	})
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	c.tell(imp, corev1.EventTypeWarning, eventRetry, o.reason+": "+s.message)
+	return ctrl.Result{RequeueAfter: clearAgain}, nil
+}
+
+// fail records a failure that will not pass.
+func (c *importController) fail(ctx context.Context, imp *v1alpha1.VMDiskImport, o outcome) (ctrl.Result, error) {
+	err := c.record(ctx, imp, state{phase: v1alpha1.PhaseFailed, reason: o.reason, message: o.message}, func(status *v1alpha1.VMDiskImportStatus) {
+		status.LastFailure = &v1alpha1.ImportFailure{Reason: o.reason, Message: o.message, Time: metav1.NewTime(c.clock.Now())}
+		status.NextAttemptTime = nil
+	})
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	c.tell(imp, corev1.EventTypeWarning, eventFailed, o.reason+": "+o.message)
+	return ctrl.Result{RequeueAfter: clearAgain}, nil
+}
+
+// eventsOf reads the events of objects in the system namespace, where the user cannot look. They
+// only explain a wait, so a failure to read them is none of the import.
+func (c *importController) eventsOf(ctx context.Context, uids ...types.UID) []corev1.Event {
+	var all []corev1.Event
+	for _, uid := range uids {
+		var list corev1.EventList
+		if err := c.live.List(ctx, &list, client.InNamespace(c.namespace), client.MatchingFieldsSelector{
+			Selector: fields.OneTermEqualSelector("involvedObject.uid", string(uid))}); err == nil {
+			all = append(all, list.Items...)
+		}
+	}
+	slices.SortStableFunc(all, byTime)
+	return all
+}
+
+func jobFailed(job *batchv1.Job) string {
+	for _, condition := range job.Status.Conditions {
+		if condition.Type == batchv1.JobFailed && condition.Status == corev1.ConditionTrue {
+			return condition.Message
+		}
+	}
+	return ""
+}
+
+func importResult(r *importer.Result, now time.Time) *v1alpha1.ImportResult {
+	return &v1alpha1.ImportResult{
+		SourceFormat: r.SourceFormat, VirtualSize: r.VirtualSize, Digest: r.Digest, ETag: r.ETag, LastModified: r.LastModified,
+		TransferredBytes: r.TransferredBytes, WrittenBytes: r.WrittenBytes, ScratchBytes: r.ScratchBytes,
+		Seconds: strconv.FormatFloat(r.Seconds, 'f', 1, 64), Time: metav1.NewTime(now),
+	}
+}
+
+func finalProgress(r *importer.Result) *v1alpha1.ImportProgress {
+	p := &v1alpha1.ImportProgress{
+		TotalBytes: r.TransferredBytes, TransferredBytes: r.TransferredBytes, WrittenBytes: r.WrittenBytes, Percent: "100%",
+	}
+	if r.Seconds > 0 {
+		p.Rate = formatBytes(int64(float64(r.TransferredBytes)/r.Seconds)) + "/s"
+	}
+	return p
+}
