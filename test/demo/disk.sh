@@ -7,6 +7,10 @@ mkdir -p "$1"
 cd "$1"
 key=$(sha256sum < "$script")
 [ "$(cat made-by 2>/dev/null)" != "$key" ] || exit 0
+if [ "$(id -u)" != 0 ]; then
+  echo "making the disk needs root: Debian's packages are set up in a folder as if it were a machine. Once made, it is kept" >&2
+  exit 1
+fi
 rm -f made-by
 tmp=$(mktemp -d -p .)
 trap 'rm -rf "$tmp"' EXIT
