@@ -25,7 +25,9 @@ type credentials struct {
 
 // credentialKeys are the keys of a Secret that the importer knows: basic authentication,
 // KubeVirt's spelling of it, and a bearer token.
-var credentialKeys = [...]string{"username", "password", "accessKeyId", "secretKey", "token"}
+func credentialKeys() []string {
+	return []string{"username", "password", "accessKeyId", "secretKey", "token"}
+}
 
 // headerKey is the key of the n-th header in the copied Secret. It is mounted as headers/<n>.
 func headerKey(n int) string { return fmt.Sprintf("headers.%03d", n) }
@@ -47,7 +49,7 @@ func readCredentials(ctx context.Context, live client.Reader, namespace string, 
 			waiting := blocked(reasonSecretInvalid, "Secret %s is the token of a service account, which is never sent to a source: name another Secret", http.SecretRef)
 			return nil, &waiting, nil
 		}
-		for _, key := range credentialKeys {
+		for _, key := range credentialKeys() {
 			if value, ok := secret.Data[key]; ok {
 				creds.secret[key] = value
 			}

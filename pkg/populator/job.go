@@ -25,7 +25,7 @@ import (
 const (
 	targetDevice    = "/dev/target"
 	targetDirectory = "/target"
-	secretDirectory = "/run/gild/secret" //nolint:gosec // a directory's name, not a secret.
+	secretDirectory = "/run/gild/secret"
 	caDirectory     = "/run/gild/ca"
 	scratchDir      = "/scratch"
 	terminationLog  = "/dev/termination-log"

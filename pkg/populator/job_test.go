@@ -17,7 +17,6 @@ import (
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
 
-//nolint:gochecknoglobals // a flag of the test binary.
 var update = flag.Bool("update", false, "write the golden files anew")
 
 const jobTemplate = `

@@ -66,7 +66,7 @@ func readJobTemplate(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	data, err := os.ReadFile(path) //nolint:gosec // the operator names the file in a flag.
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading --job-template: %w", err)
 	}

@@ -67,7 +67,7 @@ func NewLogTail(client kubernetes.Interface) LogTail {
 		if err != nil {
 			return nil, fmt.Errorf("reading the importer's log: %w", err)
 		}
-		defer stream.Close() //nolint:errcheck // nothing is lost with a log that was only read.
+		defer stream.Close()
 		return io.ReadAll(io.LimitReader(stream, logBytes))
 	}
 }
