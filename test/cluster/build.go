@@ -12,11 +12,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // parallel is how many groups are built at once. Each build uses every core
 // where it can; a second one fills the gaps while the first links or downloads.
 const parallel = 2
+
+// keptBuilds is how many builds of a group are kept. A cluster that runs needs the
+// one it was started with, whatever another checkout builds meanwhile.
+const keptBuilds = 3
 
 // build compiles the groups that are not in the cache yet.
 func (c *cluster) build(ctx context.Context, all []group) error {
@@ -60,16 +65,13 @@ func (c *cluster) buildGroup(ctx context.Context, g group) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(dir); err == nil {
+	now := time.Now()
+	if err := os.Chtimes(dir, now, now); err == nil { // prune keeps what was used last
 		return nil
 	}
 	return c.steps.do("built", func() (string, error) {
-		parent := filepath.Dir(dir)
-		if err := os.RemoveAll(parent); err != nil { // earlier versions
+		if err := prune(filepath.Dir(dir), keptBuilds-1); err != nil {
 			return "", fmt.Errorf("removing earlier builds of %s: %w", g.name, err)
-		}
-		if err := os.MkdirAll(parent, 0o755); err != nil {
-			return "", fmt.Errorf("making the cache folder: %w", err)
 		}
 		unfinished := dir + ".unfinished"
 		for _, flags := range g.invocations(unfinished) {
@@ -79,6 +81,35 @@ func (c *cluster) buildGroup(ctx context.Context, g group) error {
 		}
 		return g.name, os.Rename(unfinished, dir)
 	})
+}
+
+// prune removes all but the builds that were used last from a folder that it makes
+// if there is none.
+func prune(parent string, keep int) error {
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return err
+	}
+	used := make(map[string]time.Time, len(entries))
+	names := make([]string, 0, len(entries))
+	for _, entry := range entries {
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		names = append(names, entry.Name())
+		used[entry.Name()] = info.ModTime()
+	}
+	slices.SortFunc(names, func(a, b string) int { return used[b].Compare(used[a]) })
+	for _, name := range names[min(keep, len(names)):] {
+		if err := os.RemoveAll(filepath.Join(parent, name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // invocations returns the arguments of go build that make the programs. Programs

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -66,6 +67,24 @@ func TestKey(t *testing.T) {
 		_, err := g.key(write(t, map[string]string{"a/go.mod": "module a"}), "go1")
 		require.ErrorIs(t, err, os.ErrNotExist)
 	})
+}
+
+func TestPrune(t *testing.T) {
+	parent := filepath.Join(t.TempDir(), "group")
+	require.NoError(t, prune(parent, 2))
+	require.DirExists(t, parent)
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i, name := range []string{"oldest", "older", "newer", "newest"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(parent, name, "deep"), 0o755))
+		used := start.Add(time.Duration(i) * time.Hour)
+		require.NoError(t, os.Chtimes(filepath.Join(parent, name), used, used))
+	}
+	require.NoError(t, prune(parent, 2))
+	entries, err := os.ReadDir(parent)
+	require.NoError(t, err)
+	require.Len(t, entries, 2)
+	require.Equal(t, "newer", entries[0].Name())
+	require.Equal(t, "newest", entries[1].Name())
 }
 
 func TestInvocations(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"embed"
 	"fmt"
 	"os"
@@ -13,12 +14,12 @@ import (
 //go:embed config manifests
 var embedded embed.FS
 
-const (
-	// controlGroup holds every pod.
-	controlGroup = "gild-test"
-	// podNetworkName names the pods' network in CNI's files.
-	podNetworkName = "gild-test"
-)
+// id names what is not below the cluster's folder: the control group of its pods
+// and, in files of CNI, their network. It is made from the folder, so that those of
+// a cluster in another folder are never touched.
+func (c *cluster) id() string {
+	return fmt.Sprintf("gild-test-%x", sha256.Sum256([]byte(c.cluster)))[:20]
+}
 
 // settingsFile is a configuration file of a program: a template and where it goes.
 type settingsFile struct{ template, target string }
@@ -52,8 +53,8 @@ func (c *cluster) writeConfig() error {
 	}
 	v := values{
 		Folder: c.cluster, NodeName: nodeName, NodeIP: nodeIP, PodNetwork: podNetwork, Bridge: bridge,
-		NetworkName: podNetworkName, ClusterDomain: clusterDomain, DNSIP: dnsIP, PauseImage: pauseImage, DNSImage: dnsImage,
-		ShimBinary: shim, RuncBinary: runc, ControlGroup: controlGroup, Driver: driverName,
+		NetworkName: c.id(), ClusterDomain: clusterDomain, DNSIP: dnsIP, PauseImage: pauseImage, DNSImage: dnsImage,
+		ShimBinary: shim, RuncBinary: runc, ControlGroup: c.id(), Driver: driverName,
 		PolicySocket: c.path(policySocket),
 	}
 	for _, file := range settingsFiles() {

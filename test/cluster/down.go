@@ -17,6 +17,8 @@ const (
 	// killing one: its data is removed right after.
 	defaultGrace = 3 * time.Second
 	killLimit    = 30 * time.Second
+	// freeLimit is how long the kernel may take to free what nobody uses any more.
+	freeLimit = 5 * time.Second
 )
 
 // down stops the cluster and removes everything but logs.
@@ -47,23 +49,46 @@ func (c *cluster) clear(ctx context.Context) error {
 	killing, cancel := context.WithTimeout(ctx, killLimit)
 	defer cancel()
 	failures = append(failures,
-		leftover.KillGroup(killing, controlGroup),
+		leftover.KillGroup(killing, c.id()),
 		c.daemons.Stop(ctx, "containerd", defaultGrace),
 		c.daemons.StopAll(ctx, defaultGrace),
+		// A loop device of the kubelet is found by its file as long as that is
+		// mounted; one below a file system is freed once that is not.
+		leftover.DetachLoops(c.cluster),
 		leftover.Unmount(c.cluster),
 		leftover.DetachLoops(c.cluster),
 		c.networkDown(ctx),
 		c.removeFiles(),
 	)
-	return errors.Join(append(failures, c.nothingLeft())...)
+	return errors.Join(append(failures, c.nothingLeft(ctx))...)
 }
 
-// nothingLeft looks for what a stopped cluster must not leave.
-func (c *cluster) nothingLeft() error {
+// nothingLeft makes sure that nothing of a stopped cluster is left. What the
+// kernel frees by itself may take a moment.
+func (c *cluster) nothingLeft(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, freeLimit)
+	defer cancel()
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for {
+		found, err := c.left()
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("left behind: %s", strings.Join(found, ", "))
+		case <-tick.C:
+		}
+	}
+}
+
+// left lists what is left of the cluster.
+func (c *cluster) left() ([]string, error) {
 	var found []string
 	pids, err := c.daemons.Running()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, pid := range pids {
 		found = append(found, fmt.Sprintf("process %d", pid))
@@ -71,21 +96,18 @@ func (c *cluster) nothingLeft() error {
 	for what, list := range map[string]func() ([]string, error){
 		"mount":         func() ([]string, error) { return leftover.Mounts(c.cluster) },
 		"loop device":   func() ([]string, error) { return leftover.Loops(c.cluster) },
-		"control group": func() ([]string, error) { return leftover.Groups(controlGroup) },
+		"control group": func() ([]string, error) { return leftover.Groups(c.id()) },
 	} {
 		names, err := list()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, name := range names {
 			found = append(found, what+" "+name)
 		}
 	}
-	if len(found) > 0 {
-		slices.Sort(found)
-		return fmt.Errorf("left behind: %s", strings.Join(found, ", "))
-	}
-	return nil
+	slices.Sort(found)
+	return found, nil
 }
 
 // removeFiles removes the state of the cluster. Logs stay until the next up.
@@ -109,7 +131,7 @@ func (c *cluster) removeFiles() error {
 			return fmt.Errorf("removing the cluster's state: %w", err)
 		}
 	}
-	return errors.Join(removeLogLinks(c.cluster), removeNetworkRecords())
+	return removeLogLinks(c.cluster)
 }
 
 // kill ends one component without warning, as a crash would.

@@ -35,12 +35,17 @@ func (c *cluster) networkUp(ctx context.Context) error {
 		_ = exec.CommandContext(ctx, "modprobe", module).Run()
 	}
 	if _, err := net.InterfaceByName(bridge); err != nil {
-		if err := c.makeBridge(ctx); err != nil {
+		if err := unrouted(podNetwork, serviceRange); err != nil {
 			return err
 		}
 	}
 	if err := c.setKernel(settings()); err != nil {
 		return err
+	}
+	if _, err := net.InterfaceByName(bridge); err != nil {
+		if err := makeBridge(ctx); err != nil {
+			return err
+		}
 	}
 	ruleset := fmt.Sprintf(`table ip %[1]s
 delete table ip %[1]s
@@ -55,10 +60,7 @@ table ip %[1]s {
 	return err
 }
 
-func (c *cluster) makeBridge(ctx context.Context) error {
-	if err := unrouted(podNetwork, serviceRange); err != nil {
-		return err
-	}
+func makeBridge(ctx context.Context) error {
 	_, pods, err := net.ParseCIDR(podNetwork)
 	if err != nil {
 		return fmt.Errorf("reading the pods' network: %w", err)
@@ -97,8 +99,12 @@ func unrouted(networks ...string) error {
 	return nil
 }
 
-// networkDown removes the bridge and every table the cluster made.
+// networkDown removes the bridge and every table the cluster made. Without the
+// record that networkUp begins with, they belong to a cluster in another folder.
 func (c *cluster) networkDown(ctx context.Context) error {
+	if _, err := os.Stat(c.kernelRecord()); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	var failures []error
 	if _, err := net.InterfaceByName(bridge); err == nil {
 		_, err := tool{path: "ip", args: []string{"link", "delete", bridge}}.output(ctx)
@@ -110,31 +116,34 @@ func (c *cluster) networkDown(ctx context.Context) error {
 		_, err := tool{path: "nft", args: []string{"-f", "-"}, stdin: ruleset}.output(ctx)
 		failures = append(failures, err)
 	}
-	return errors.Join(append(failures, c.restoreKernel())...)
+	return errors.Join(append(failures, removeNetworkRecords(c.id()), c.restoreKernel())...)
 }
 
-// setKernel changes kernel settings and records what they were, once.
+// setKernel records kernel settings, once, and changes them.
 func (c *cluster) setKernel(wanted map[string]string) error {
 	before := map[string]string{}
-	for name, value := range wanted {
-		file := filepath.Join(sysctlDir, name)
-		old, err := os.ReadFile(file)
+	for name := range wanted {
+		old, err := os.ReadFile(filepath.Join(sysctlDir, name))
 		if err != nil {
 			return fmt.Errorf("reading a kernel setting: %w", err)
 		}
 		before[name] = strings.TrimSpace(string(old))
-		if err := os.WriteFile(file, []byte(value), 0o644); err != nil {
+	}
+	if _, err := os.Stat(c.kernelRecord()); errors.Is(err, os.ErrNotExist) {
+		content, err := json.Marshal(before)
+		if err != nil {
+			return fmt.Errorf("recording kernel settings: %w", err)
+		}
+		if err := os.WriteFile(c.kernelRecord(), content, 0o644); err != nil {
+			return fmt.Errorf("recording kernel settings: %w", err)
+		}
+	}
+	for name, value := range wanted {
+		if err := os.WriteFile(filepath.Join(sysctlDir, name), []byte(value), 0o644); err != nil {
 			return fmt.Errorf("changing a kernel setting: %w", err)
 		}
 	}
-	if _, err := os.Stat(c.kernelRecord()); err == nil {
-		return nil
-	}
-	content, err := json.Marshal(before)
-	if err != nil {
-		return fmt.Errorf("recording kernel settings: %w", err)
-	}
-	return os.WriteFile(c.kernelRecord(), content, 0o644)
+	return nil
 }
 
 // restoreKernel puts the recorded settings back.

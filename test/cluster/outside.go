@@ -32,15 +32,15 @@ func removeLogLinks(folder string) error {
 	return nil
 }
 
-// removeNetworkRecords removes the records of containers on the pods' network.
-// Each has one for the network, NETWORK-CONTAINER-INTERFACE, and one for its loopback.
-func removeNetworkRecords() error {
-	records, err := filepath.Glob(filepath.Join(networkRecordDir, podNetworkName+"-*-*"))
+// removeNetworkRecords removes the records of containers on a network. Each has one
+// for the network, NETWORK-CONTAINER-INTERFACE, and one for its loopback.
+func removeNetworkRecords(network string) error {
+	records, err := filepath.Glob(filepath.Join(networkRecordDir, network+"-*-*"))
 	if err != nil {
 		return fmt.Errorf("listing network records: %w", err)
 	}
 	for _, record := range records {
-		id, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(record), podNetworkName+"-"), "-")
+		id, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(record), network+"-"), "-")
 		more, err := filepath.Glob(filepath.Join(networkRecordDir, "*-"+id+"-*"))
 		if err != nil {
 			return fmt.Errorf("listing network records: %w", err)

@@ -94,7 +94,7 @@ func (c *cluster) prepare(ctx context.Context) error {
 		return err
 	}
 	for _, parent := range parents {
-		if err := os.Mkdir(filepath.Join(parent, controlGroup), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := os.Mkdir(filepath.Join(parent, c.id()), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("making the control group of the pods: %w", err)
 		}
 	}
