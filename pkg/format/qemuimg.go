@@ -116,12 +116,23 @@ func allowsDirect(path string) bool {
 	return f.Close() == nil
 }
 
-// run starts qemu-img under limits and waits for it.
+// run starts qemu-img under limits and waits for it, on a thread of its own: the thread loses
+// the right to open sockets, and its end is the end of its child.
 func (q QemuImg) run(ctx context.Context, c Conversion, args []string) error {
-	// The kernel ties the death of the child to the thread that started it.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	done := make(chan error)
+	go func() {
+		// Never unlocked: the thread ends with this goroutine.
+		runtime.LockOSThread()
+		if err := denyNetwork(); err != nil {
+			done <- failBy(InternalError, "confining qemu-img", err)
+			return
+		}
+		done <- q.runHere(ctx, c, args)
+	}()
+	return <-done
+}
 
+func (q QemuImg) runHere(ctx context.Context, c Conversion, args []string) error {
 	seconds := toolSeconds + c.DataBytes/toolRate
 	command := exec.CommandContext(ctx, "prlimit", append([]string{
 		fmt.Sprintf("--as=%d", toolMemory), fmt.Sprintf("--cpu=%d", seconds), "--core=0", fmt.Sprintf("--nofile=%d", toolFiles),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -313,6 +314,23 @@ func TestToolIsBounded(t *testing.T) {
 			require.Less(t, len(err.Error()), 1000)
 		})
 	}
+}
+
+// TestToolHasNoNetwork has the tool try to call a server that listens.
+func TestToolHasNoNetwork(t *testing.T) {
+	needQemu(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, listener.Close()) }()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	require.NoError(t, err)
+	script := fmt.Sprintf(`bash -c 'exec 3<>/dev/tcp/127.0.0.1/%s' 2>&1 | grep -q 'Operation not permitted' || exit 0; exit 1`, port)
+	err = tool(t, script).Convert(t.Context(), openBoth(t, makeQcow2(t, disk(), nil)))
+	require.Equal(t, format.ConversionFailed, reason(t, err), "the tool reached the network")
+	// The rest of this process still may.
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
 }
 
 func TestCancelKillsTheTool(t *testing.T) {
