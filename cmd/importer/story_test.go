@@ -51,7 +51,7 @@ func TestStories(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", condition)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"fails": fails, "disk": isDisk, "nosecrets": noSecrets, "asked": asked, "tmpfs": mountTmpfs, "loop": makeLoop, "within": within, "served": served, "terminate": terminate, "nothing": nothing,
+			"fails": fails, "disk": isDisk, "nosecrets": noSecrets, "asked": asked, "tmpfs": mountTmpfs, "loop": makeLoop, "within": within, "served": served, "terminate": terminate, "waitfor": waitFor, "gone": gone, "nothing": nothing,
 		},
 	})
 }
@@ -203,16 +203,42 @@ func within(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// eventually waits until what another process does has happened.
+func eventually(ts *testscript.TestScript, what string, happened func() bool) {
+	for deadline := time.Now().Add(time.Minute); !happened(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("in vain: %s", what)
+		}
+	}
+}
+
 // served PATH waits until PATH was asked for.
 func served(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: served PATH")
 	}
-	for deadline := time.Now().Add(time.Minute); siteOf(ts).count(args[0]) == 0; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			ts.Fatalf("nobody asked for %s", args[0])
-		}
+	eventually(ts, "somebody asks for "+args[0], func() bool { return siteOf(ts).count(args[0]) > 0 })
+}
+
+// waitfor FILE waits until FILE is there.
+func waitFor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waitfor FILE")
 	}
+	eventually(ts, args[0]+" is there", func() bool { _, err := os.Stat(ts.MkAbs(args[0])); return err == nil })
+}
+
+// gone FILE waits until the process whose number is in FILE has ended.
+func gone(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: gone FILE")
+	}
+	process := filepath.Join("/proc", strings.TrimSpace(ts.ReadFile(args[0])), "stat")
+	eventually(ts, process+" is gone", func() bool {
+		stat, err := os.ReadFile(process)
+		// A zombie writes nothing any more.
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	})
 }
 
 // terminate sends SIGTERM to what runs in the background, as the kubelet does.

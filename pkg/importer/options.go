@@ -65,18 +65,18 @@ type Options struct {
 // BindFlags sets o to the defaults and ties each field to its flag.
 func (o *Options) BindFlags(fs *pflag.FlagSet) {
 	*o = Options{}
-	fs.StringVar(&o.Source, "source", "", "`URL` of the image (http, https or file)")
-	fs.StringVar(&o.Target, "target", "", "block device, file to create, or directory that gets disk.img (`PATH`)")
-	fs.Var(&o.TargetSize, "target-size", "virtual size to grow the disk to, for example 20Gi (default: the image's own)")
-	fs.StringVar(&o.TargetFormat, "target-format", FormatRaw, "format of the disk on the volume: raw or qcow2 (`FORMAT`)")
-	fs.StringVar(&o.SourceFormat, "source-format", FormatAuto, "format the image must have: auto, raw, iso or qcow2 (`FORMAT`)")
-	fs.StringVar(&o.Checksum, "checksum", "", "sha256:HEX or sha512:HEX of the bytes as served (`ALG:HEX`)")
-	fs.Var(&o.Pin, "pin", `revision to import: {"etag":…,"lastModified":…,"length":…,"digest":…}`)
+	fs.StringVar(&o.Source, "source", "", "`URL` of the image: http, https or file")
+	fs.StringVar(&o.Target, "target", "", "`PATH` of a block device, a file to create, or a directory that gets disk.img")
+	fs.Var(&o.TargetSize, "target-size", "virtual size to grow the disk to, for example 20Gi; not set: the image's own")
+	fs.StringVar(&o.TargetFormat, "target-format", FormatRaw, "`FORMAT` of the disk on the volume: raw or qcow2")
+	fs.StringVar(&o.SourceFormat, "source-format", FormatAuto, "`FORMAT` the image must have: auto, raw, iso or qcow2")
+	fs.StringVar(&o.Checksum, "checksum", "", "`ALG:HEX` of the bytes as served; ALG is sha256 or sha512")
+	fs.Var(&o.Pin, "pin", `the one revision to import: {"etag":…,"lastModified":…,"length":…,"digest":…}`)
 	fs.StringVar(&o.SecretDir, "secret-dir", "", "`DIR` with credentials for the source")
 	fs.StringVar(&o.CADir, "ca-dir", "", "`DIR` with PEM certificates to trust beside the system's")
 	fs.StringVar(&o.ScratchDir, "scratch-dir", "", "`DIR` to keep an image in while it is converted")
-	fs.StringVar(&o.Progress, "progress", ProgressAuto, "auto, bar, json or none (`MODE`)")
-	fs.StringVar(&o.TerminationLog, "termination-log", "", "file that gets the result as JSON (`PATH`)")
+	fs.StringVar(&o.Progress, "progress", ProgressAuto, "`MODE` of showing progress: auto, bar, json or none")
+	fs.StringVar(&o.TerminationLog, "termination-log", "", "`PATH` of a file that gets the result as JSON")
 	fs.BoolVar(&o.DryRun, "dry-run", false, "print what would be done, write nothing")
 }
 
