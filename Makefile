@@ -38,7 +38,7 @@ lint: ## lint the code, and check who imports whom
 .PHONY: verify
 verify: generate tidy fmt ## generate, tidy and format, then fail if that or anything else left a change
 	@test/packages.sh verify
-	@changes=$$(git status --porcelain); [ -z "$$changes" ] || { printf 'the tree is not clean:\n%s\n' "$$changes" >&2; git --no-pager diff; exit 1; }
+	@changes=$$(git status --porcelain); [ -z "$$changes" ] || { printf 'the tree is not clean:\n%s\n' "$$changes" >&2; git --no-pager diff | head -n 100; exit 1; }
 
 ##@ tests
 
