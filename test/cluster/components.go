@@ -89,6 +89,7 @@ func (c *cluster) components() []component {
 			"--feature-gates=Topology=false", "--extra-create-metadata", "--default-fstype=ext4",
 			// The default is to wait up to 5 minutes after failures; tests free space and then look for the volume.
 			"--retry-interval-max=15s",
+			"--kube-api-qps=50", "--kube-api-burst=100", // many tests at once
 		}},
 	}
 }

@@ -34,6 +34,9 @@ func (c *cluster) up(ctx context.Context) error {
 		if err := c.clear(ctx); err != nil {
 			return err
 		}
+		if err := os.RemoveAll(c.path("log")); err != nil {
+			return fmt.Errorf("removing old logs: %w", err)
+		}
 		if err := unused(); err != nil {
 			return err
 		}

@@ -29,7 +29,7 @@ import (
 
 const (
 	probeImage = "127.0.0.1:5000/gild-test/probe:1"
-	soon       = 60 * time.Second // for what a loaded machine does in a few seconds
+	soon       = 2 * time.Minute // for what takes a few seconds on an idle machine
 	lookAgain  = 200 * time.Millisecond
 	port       = 8080
 )
