@@ -222,6 +222,18 @@ func (f *fixture) WaitImport(c claim, what string, within time.Duration, wanted 
 	return last
 }
 
+// WaitAnew waits until the import of a claim is another one than before: it has been started anew.
+func (f *fixture) WaitAnew(c claim, before *v1alpha1.VMDiskImport) {
+	f.Helper()
+	f.Eventually("a new import", goesOnWithin, func(ctx context.Context) (bool, string, error) {
+		imp, err := f.readImport(ctx, c)
+		if err != nil {
+			return false, "there is no import of claim " + c.name, client.IgnoreNotFound(err)
+		}
+		return imp.UID != before.UID, describeImport(imp), nil
+	})
+}
+
 // WaitReason waits until an import says why it does not run, or what it does.
 func (f *fixture) WaitReason(c claim, reason string) *v1alpha1.VMDiskImport {
 	f.Helper()

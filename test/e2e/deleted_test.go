@@ -118,7 +118,7 @@ func TestImportDeletedMidImport(t *testing.T) {
 	c, source := f.midImport(img)
 	first := f.Import(c)
 	require.NoError(t, f.Delete(t.Context(), first))
-	f.WaitImport(c, "another import", importWithin, func(imp *v1alpha1.VMDiskImport) bool { return imp.UID != first.UID })
+	f.WaitAnew(c, first)
 	source.Publish(img.file)
 	f.RequireDone(c, img)
 	require.EqualValues(t, 1, f.Import(c).Status.Attempts)

@@ -135,6 +135,7 @@ func TestQcow2NeedsAFilesystem(t *testing.T) {
 	require.Equal(t, "FormatNeedsFilesystem", ready(imp).Reason)
 	f.RequireNothingLeft(c)
 	f.EditImage("image", func(spec *v1alpha1.VMDiskImageSpec) { spec.Format = v1alpha1.DiskFormatRaw })
+	f.WaitAnew(c, imp)
 	f.RequireBound(c)
 }
 
@@ -185,12 +186,12 @@ func TestRecordsTheResult(t *testing.T) {
 	result := imp.Status.Result
 	require.Equal(t, digest, result.Digest)
 	require.Equal(t, diskSize, result.VirtualSize)
-	require.Equal(t, diskSize, result.TransferredBytes)
+	require.InDelta(t, diskSize, result.TransferredBytes, float64(mib))
 	require.NotZero(t, result.WrittenBytes)
 	require.LessOrEqual(t, result.WrittenBytes, diskSize, "holes are not written")
 	require.NotEmpty(t, result.ETag)
 	require.NotEmpty(t, result.LastModified)
-	require.Equal(t, diskSize, source.Bytes(), "the disk is read once")
+	require.Less(t, source.Bytes(), diskSize+mib, "the disk is read once, its header perhaps twice")
 	require.Equal(t, source.URL, imp.Spec.Source.HTTP.URL)
 
 	vmdi := &v1alpha1.VMDiskImage{}

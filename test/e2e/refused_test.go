@@ -115,13 +115,14 @@ func TestRefuses(t *testing.T) {
 			url, edit := test.make(f)
 			f.VMDiskImage("image", url, edit)
 			c := f.Claim("disk", "image", block)
-			f.RequireFailed(c, test.reason)
+			failed := f.RequireFailed(c, test.reason)
 			if test.mend != nil {
 				test.mend(f)
 			} else {
 				good := f.Serve("good", f.Raw(diskSize).file).URL
 				f.EditImage("image", func(spec *v1alpha1.VMDiskImageSpec) { spec.Source.HTTP.URL, spec.Checksum = good, "" })
 			}
+			f.WaitAnew(c, failed)
 			f.RequireDone(c, f.Raw(diskSize))
 		})
 	}

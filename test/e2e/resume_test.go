@@ -78,6 +78,7 @@ func TestNeverMixesTwoVersions(t *testing.T) {
 	f := start(t)
 	old, replaced := f.Raw(diskSize), f.Raw(diskSize)
 	replaced.disk.Seed++
+	replaced.file.Disk = &replaced.disk
 	cut := old.file
 	cut.CutAfter, cut.CutTimes, cut.AfterCut = diskSize/2, 1, &replaced.file
 	f.VMDiskImage("image", f.Serve("disk", cut).URL)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
@@ -87,22 +88,47 @@ func TestRefusesAVolumeThatIsSmallerThanItSays(t *testing.T) {
 	}
 }
 
-// TestRefusesWhenTheVolumeIsFull writes a qcow2 disk, whose size may exceed its volume, and whose
-// data does.
-func TestRefusesWhenTheVolumeIsFull(t *testing.T) {
+// TestFailsWhenTheVolumeIsFull takes the room on the volume away while the disk is written to it.
+func TestFailsWhenTheVolumeIsFull(t *testing.T) {
 	t.Parallel()
 	f := start(t)
-	f.VMDiskImage("image", f.Serve("disk", f.Raw(2*claimSize).file).URL, func(spec *v1alpha1.VMDiskImageSpec) {
+	img := f.Raw(diskSize)
+	c, source := f.midImport(img)
+	f.fillVolume(c)
+	source.Publish(img.file)
+	failed := f.RequireFailed(c, "NoSpace")
+
+	// An edit of the VMDiskImage says that it is worth another try.
+	f.EditImage("image", func(spec *v1alpha1.VMDiskImageSpec) { spec.Checksum = "sha256:" + f.SHA256(img.disk) })
+	f.WaitAnew(c, failed)
+	f.RequireDone(c, img)
+}
+
+// fillVolume fills the volume that a claim's import writes to, through a pod beside the importer.
+func (f *fixture) fillVolume(c claim) {
+	f.Helper()
+	pod := f.newPod(systemNamespace, f.namespace+"-fill", claim{name: "prime-" + c.uid, mode: c.mode}, "fill", mountPath+"/filler")
+	require.NoError(f, f.Create(f.ctx, pod))
+	f.Eventually("volume full", importWithin, func(ctx context.Context) (bool, string, error) {
+		err := f.Get(ctx, client.ObjectKeyFromObject(pod), pod)
+		return pod.Status.Phase == corev1.PodSucceeded, describePod(pod), err
+	})
+	require.NoError(f, f.Delete(f.ctx, pod))
+}
+
+// TestRefusesDataThatDoesNotFit keeps a disk as qcow2, whose size may exceed its volume, and whose
+// data does. The message says a size that is enough.
+func TestRefusesDataThatDoesNotFit(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	img := f.Raw(2 * claimSize)
+	f.VMDiskImage("image", f.Serve("disk", img.file).URL, func(spec *v1alpha1.VMDiskImageSpec) {
 		spec.Format = v1alpha1.DiskFormatQcow2
 	})
-	c := f.Claim("disk", "image")
-	f.RequireFailed(c, "NoSpace")
-
-	img := f.Raw(diskSize)
-	good := f.Serve("small", img.file).URL
-	f.EditImage("image", func(spec *v1alpha1.VMDiskImageSpec) { spec.Source.HTTP.URL = good })
+	imp := f.RequireFailed(f.Claim("small", "image"), "TooLarge")
+	c := f.Claim("enough", "image", ofSize(sizeIn(t, ready(imp).Message, img.disk.Size*3/4)))
 	f.RequireBound(c)
-	f.RequireQcow2(c, img.disk, diskSize)
+	f.RequireQcow2(c, img.disk, img.disk.Size)
 	f.RequireNothingLeft(c)
 }
 

@@ -37,6 +37,12 @@ func (f *fixture) Consume(c claim, size int64) string {
 // pod makes a pod that uses a claim with the image server's program.
 func (f *fixture) pod(name string, c claim, args ...string) string {
 	f.Helper()
+	require.NoError(f, f.Create(f.ctx, f.newPod(f.namespace, name, c, args...)))
+	return name
+}
+
+// newPod is a pod that uses a claim of its namespace with the image server's program.
+func (f *fixture) newPod(namespace, name string, c claim, args ...string) *corev1.Pod {
 	container := corev1.Container{
 		Name: "verify", Image: f.image("gild-imageserver"), Args: args, SecurityContext: restrictedContainer(),
 	}
@@ -45,7 +51,9 @@ func (f *fixture) pod(name string, c claim, args ...string) string {
 	} else {
 		container.VolumeMounts = []corev1.VolumeMount{{Name: "disk", MountPath: mountPath}}
 	}
-	pod := &corev1.Pod{ObjectMeta: f.meta(name), Spec: corev1.PodSpec{
+	meta := f.meta(name)
+	meta.Namespace = namespace
+	return &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{
 		RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: ptr.To(false),
 		TerminationGracePeriodSeconds: ptr.To[int64](1),
 		SecurityContext:               restrictedPod(), Containers: []corev1.Container{container},
@@ -53,8 +61,6 @@ func (f *fixture) pod(name string, c claim, args ...string) string {
 			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: c.name},
 		}}},
 	}}
-	require.NoError(f, f.Create(f.ctx, pod))
-	return name
 }
 
 // RequireDisk proves that a claim's volume holds the disk, that a Filesystem volume holds nothing

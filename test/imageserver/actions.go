@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/gild-project/gild/test/imageserver/server"
@@ -74,6 +75,25 @@ func writeReport(path string, size int64, file string) error {
 		return fmt.Errorf("writing the report: %w", err)
 	}
 	return nil
+}
+
+// fill writes a file until its volume is full.
+func fill(path string) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("filling the volume: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	for size := 1 << 20; size > 0; {
+		_, err := file.Write(make([]byte, size))
+		switch {
+		case errors.Is(err, syscall.ENOSPC):
+			size /= 2 // what is left is smaller than this
+		case err != nil:
+			return fmt.Errorf("filling the volume: %w", err)
+		}
+	}
+	return file.Sync()
 }
 
 // dial succeeds when address answers within ten seconds.

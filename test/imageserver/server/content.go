@@ -29,6 +29,8 @@ type content struct {
 	// start and sent measure the rate.
 	start time.Time
 	sent  int64
+	// held says that this body stops where the file says.
+	held bool
 }
 
 var _ io.ReadSeeker = (*content)(nil)
@@ -58,20 +60,22 @@ func (c *content) Read(p []byte) (int, error) {
 	if c.left > 0 {
 		p = p[:min(int64(len(p)), c.left)]
 	}
-	if hold := c.file.HoldAt; hold > 0 {
-		if c.offset >= hold {
-			if err := c.wait(nil); err != nil {
-				return 0, err
-			}
-		} else {
-			p = p[:min(int64(len(p)), hold-c.offset)]
+	if c.sent == 0 {
+		c.held = c.offset < c.file.HoldAt
+	}
+	if c.held && c.offset < c.file.HoldAt {
+		p = p[:min(int64(len(p)), c.file.HoldAt-c.offset)]
+	} else if c.held {
+		if err := c.wait(nil); err != nil {
+			return 0, err
 		}
 	}
-	if err := c.pace(len(p)); err != nil {
+	if err := c.pace(); err != nil {
 		return 0, err
 	}
 	n, err := c.ReadAt(p, c.offset)
 	c.offset += int64(n)
+	c.sent += int64(n)
 	if c.left > 0 {
 		c.left -= int64(n)
 	}
@@ -81,8 +85,8 @@ func (c *content) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// pace waits until n more bytes are due by the file's rate.
-func (c *content) pace(n int) error {
+// pace waits until more bytes are due by the file's rate.
+func (c *content) pace() error {
 	rate := c.file.BytesPerSecond
 	if rate <= 0 {
 		return nil
@@ -91,7 +95,6 @@ func (c *content) pace(n int) error {
 		c.start = time.Now()
 	}
 	due := c.start.Add(time.Duration(float64(c.sent) / float64(rate) * float64(time.Second)))
-	c.sent += int64(n)
 	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
 	return c.wait(timer.C)

@@ -48,7 +48,8 @@ type File struct {
 	AfterCut *File `json:"afterCut,omitempty"`
 	// BytesPerSecond bounds each connection.
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"`
-	// HoldAt serves no byte from this offset on until the file is published again.
+	// HoldAt stops each body that begins before this offset there, until the file is
+	// published again. A body that begins behind it, such as the last sector, is served.
 	HoldAt int64 `json:"holdAt,omitempty"`
 }
 

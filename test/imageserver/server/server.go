@@ -108,7 +108,7 @@ func (s *Server) requests(w http.ResponseWriter, r *http.Request) {
 func (s *Server) get(writer http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	w := s.log.begin(name, writer, r)
-	file, status, cut := s.turn(name, r)
+	file, status := s.turn(name)
 	if file == nil {
 		http.NotFound(w, r)
 		return
@@ -127,38 +127,23 @@ func (s *Server) get(writer http.ResponseWriter, r *http.Request) {
 	case file.RedirectTo != "":
 		http.Redirect(w, r, file.RedirectTo, http.StatusFound)
 	default:
-		s.serve(w, r, file, cut)
+		s.serve(w, r, name, file)
 	}
 }
 
-// turn finds the file at name, the fault status of this request if any, and whether
-// its body is to be cut.
-func (s *Server) turn(name string, r *http.Request) (file *published, status int, cut bool) {
+// turn finds the file at name, and the fault status of this request if any.
+func (s *Server) turn(name string) (file *published, status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	file = s.files[name]
-	if file == nil {
-		return nil, 0, false
+	if file == nil || file.Status == 0 || file.StatusTimes > 0 && file.statuses >= file.StatusTimes {
+		return file, 0
 	}
-	if file.Status != 0 && (file.StatusTimes == 0 || file.statuses < file.StatusTimes) {
-		file.statuses++
-		return file, file.Status, false
-	}
-	if r.Method != http.MethodGet || file.CutAfter == 0 {
-		return file, 0, false
-	}
-	if file.CutTimes == 0 || file.cuts < file.CutTimes {
-		file.cuts++
-		return file, 0, true
-	}
-	if file.AfterCut != nil {
-		s.place(name, *file.AfterCut)
-		return s.files[name], 0, false
-	}
-	return file, 0, false
+	file.statuses++
+	return file, file.Status
 }
 
-func (s *Server) serve(w *loggedWriter, r *http.Request, file *published, cut bool) {
+func (s *Server) serve(w *loggedWriter, r *http.Request, name string, file *published) {
 	source, size, closeSource, err := file.open(s.dir)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -178,12 +163,30 @@ func (s *Server) serve(w *loggedWriter, r *http.Request, file *published, cut bo
 	}
 	w.Header().Set("Content-Type", kind)
 	body := &content{ReaderAt: source, size: size, file: file, done: r.Context().Done(), left: -1}
-	if cut {
+	if s.cuts(file) {
 		body.left = file.CutAfter
 	}
 	http.ServeContent(w, r, "", file.modified, body)
 	if body.cut {
+		s.countCut(name, file)
 		s.hangUp(w, file.Reset)
+	}
+}
+
+// cuts reports whether a body of file is cut if it gets that far.
+func (s *Server) cuts(file *published) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return file.CutAfter > 0 && (file.CutTimes == 0 || file.cuts < file.CutTimes)
+}
+
+// countCut counts a body that was cut, and replaces the file after the last one.
+func (s *Server) countCut(name string, file *published) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	file.cuts++
+	if file.AfterCut != nil && file.cuts == file.CutTimes && s.files[name] == file {
+		s.place(name, *file.AfterCut)
 	}
 }
 

@@ -172,6 +172,8 @@ func TestCutsThenReplaces(t *testing.T) {
 			image := disk.Disk{Seed: 7, Size: 1 << 20}
 			publish(t, web, server.File{Disk: &image, CutAfter: 100_000, CutTimes: 2, Reset: reset,
 				AfterCut: &server.File{Text: "new"}})
+			_, _, err := get(t, web, "Range", "bytes=0-511")
+			require.NoError(t, err, "a body that is short enough is not cut")
 			for range 2 {
 				_, body, err := get(t, web)
 				require.Error(t, err)
@@ -208,6 +210,9 @@ func TestHoldsUntilPublishedAgain(t *testing.T) {
 		require.Fail(t, "the body ended while it was held", "%d bytes", n)
 	default:
 	}
+	_, end, err := get(t, web, "Range", "bytes=-512")
+	require.NoError(t, err, "the end is not held")
+	require.Len(t, end, 512)
 	publish(t, web, server.File{Disk: &image})
 	require.Equal(t, 1<<20, <-got)
 }
