@@ -26,8 +26,9 @@ func main() {
 	// net/http logs what a server sends unasked: nothing of a stranger goes into our log.
 	log.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:]))
+	code := run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
 }
 
 func run(ctx context.Context, args []string) int {
@@ -35,7 +36,7 @@ func run(ctx context.Context, args []string) int {
 	flags := pflag.NewFlagSet("importer", pflag.ContinueOnError)
 	flags.SortFlags = false
 	flags.Usage = func() {
-		fmt.Fprintf(os.Stdout, "importer copies one disk image into one volume.\n\n  importer --source URL --target PATH [flags]\n\n%s", flags.FlagUsages())
+		_, _ = fmt.Fprintf(os.Stdout, "importer copies one disk image into one volume.\n\n  importer --source URL --target PATH [flags]\n\n%s", flags.FlagUsages())
 	}
 	o.BindFlags(flags)
 	err := flags.Parse(args)

@@ -201,7 +201,7 @@ http {
 		_ = command.Wait()
 	})
 	require.Eventually(t, func() bool {
-		response, err := http.Get("http://" + address + "/disk.raw") //nolint:noctx // it only waits for the server
+		response, err := http.Get("http://" + address + "/disk.raw")
 		if err != nil {
 			return false
 		}

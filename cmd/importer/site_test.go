@@ -215,7 +215,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	case "auth":
 		user, password, _ := r.BasicAuth()
-		if !(user == "user" && password == "pw-"+canary) && r.Header.Get("Authorization") != "Bearer token-"+canary {
+		if (user != "user" || password != "pw-"+canary) && r.Header.Get("Authorization") != "Bearer token-"+canary {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -97,8 +98,8 @@ func fails(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	log := ts.MkAbs("termination.log")
 	err := ts.Exec("importer", append(args[2:], "--termination-log="+log)...)
-	exit, ok := err.(*exec.ExitError)
-	if !ok || strconv.Itoa(exit.ExitCode()) != args[0] {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || strconv.Itoa(exit.ExitCode()) != args[0] {
 		ts.Fatalf("importer ended with %v, want exit code %s", err, args[0])
 	}
 	result, err := importer.ParseResult([]byte(ts.ReadFile("termination.log")))

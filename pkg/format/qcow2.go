@@ -119,7 +119,7 @@ func (h *Qcow2Header) readVersion3(b []byte) error {
 
 func (h *Qcow2Header) readTables(size uint64, l1Size uint32, l1Offset, refOffset uint64, refClusters, snapshots uint32, snapshotOffset uint64) error {
 	const maxOffset = 1 << 62
-	mask := uint64(h.cluster() - 1)
+	mask := uint64(1)<<h.clusterBits - 1
 	switch {
 	case size == 0:
 		return fail(EmptySource, "the qcow2 image holds a disk of 0 bytes")

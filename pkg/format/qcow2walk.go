@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/bits"
 )
 
@@ -14,6 +15,7 @@ const (
 	offsetMask      = 0x00fffffffffffe00
 	l1Reserved      = 0x7f000000000001ff
 	entryCompressed = 1 << 62
+	entryLength     = entryCompressed - 1
 	entryZero       = 1 << 0
 	entryReserved   = 0x3f000000000001fe
 	subclusters     = 32
@@ -167,7 +169,7 @@ func (w *walk) clusterAt(guest int64, entry, bitmap uint64) error {
 
 // allocated returns the end of the last subcluster that has data.
 func (w *walk) allocated(guest, off int64, bitmap uint64) (int64, error) {
-	data, zeros := uint32(bitmap), uint32(bitmap>>32)
+	data, zeros := uint32(bitmap&math.MaxUint32), uint32(bitmap>>32)
 	if data&zeros != 0 || off == 0 && data != 0 {
 		return 0, corrupt("the subclusters for byte %d of the disk contradict themselves", guest)
 	}
@@ -177,8 +179,8 @@ func (w *walk) allocated(guest, off int64, bitmap uint64) (int64, error) {
 // compressed checks a cluster of which the entry gives a byte offset and a number of sectors.
 func (w *walk) compressed(guest int64, entry, bitmap uint64) error {
 	shift := 62 - (w.clusterBits - 8)
-	off := int64(entry & (1<<shift - 1))
-	sectors := int64(entry>>shift) & (1<<(w.clusterBits-8) - 1)
+	off := int64(entry & (1<<shift - 1))             //nolint:gosec // at most 61 bits
+	sectors := int64((entry & entryLength) >> shift) //nolint:gosec // at most 13 bits
 	if bitmap != 0 || off == 0 {
 		return corrupt("the compressed cluster for byte %d of the disk contradicts itself", guest)
 	}

@@ -69,7 +69,7 @@ func (r *reporter) stop() {
 	r.ended.Wait()
 	if r.bar != nil {
 		_ = r.bar.Exit()
-		fmt.Fprintln(r.stderr)
+		r.say(r.stderr, "\n")
 	}
 }
 
@@ -93,13 +93,13 @@ func (r *reporter) show(now time.Time, urgent bool) {
 	case ProgressJSON:
 		// A Progress always marshals.
 		line, _ := json.Marshal(r.progress)
-		fmt.Fprintf(r.stdout, "%s\n", line)
+		r.say(r.stdout, "%s\n", line)
 	case ProgressBar:
 		r.showBar()
 	case ProgressAuto:
 		if urgent || now.Sub(r.shown) >= plainEvery {
 			r.shown = now
-			fmt.Fprintln(r.stdout, r.plain())
+			r.say(r.stdout, "%s\n", r.plain())
 		}
 	}
 }
@@ -203,7 +203,7 @@ func (r *reporter) table(rows [][2]string) {
 		return
 	}
 	for _, row := range rows {
-		fmt.Fprintf(r.stdout, "%-10s %s\n", row[0], clean(row[1], maxMessage))
+		r.say(r.stdout, "%-10s %s\n", row[0], clean(row[1], maxMessage))
 	}
 }
 
@@ -211,16 +211,21 @@ func (r *reporter) table(rows [][2]string) {
 func (r *reporter) outcome(o Options, result Result) {
 	switch {
 	case r.mode == ProgressJSON:
-		fmt.Fprintf(r.stdout, "%s\n", result.Marshal())
+		r.say(r.stdout, "%s\n", result.Marshal())
 	case result.Reason.ExitCode() != ExitDone:
-		fmt.Fprintf(r.stderr, "importer: %s: %s\n", result.Reason, clean(result.Message, maxMessage))
+		r.say(r.stderr, "importer: %s: %s\n", result.Reason, clean(result.Message, maxMessage))
 	case r.mode == ProgressNone:
 	case result.Reason == Probed:
-		fmt.Fprintf(r.stdout, "%s: %s\n", result.Reason, clean(result.Message, maxMessage))
+		r.say(r.stdout, "%s: %s\n", result.Reason, clean(result.Message, maxMessage))
 	default:
-		fmt.Fprintf(r.stdout, "%s: %s, %s written to %s in %.1f s, %s\n", result.Reason, result.Message, Human(result.WrittenBytes), clean(o.Target, maxMessage), result.Seconds, result.Digest)
+		r.say(r.stdout, "%s: %s, %s written to %s in %.1f s, %s\n", result.Reason, result.Message, Human(result.WrittenBytes), clean(o.Target, maxMessage), result.Seconds, result.Digest)
 	}
 }
 
 // complain reports what must not change the outcome.
-func (r *reporter) complain(err error) { fmt.Fprintf(r.stderr, "importer: %v\n", err) }
+func (r *reporter) complain(err error) { r.say(r.stderr, "importer: %v\n", err) }
+
+// say writes to people. When nobody listens the import goes on: its result is the disk.
+func (*reporter) say(w io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(w, format, args...)
+}

@@ -101,7 +101,7 @@ func TestNoneSaysOnlyHowItEnds(t *testing.T) {
 	require.Equal(t, "importer: NotFound: gone?\n", stderr.String())
 }
 
-func TestReporterStopsWhileItWaits(t *testing.T) {
+func TestReporterStopsWhileItWaits(*testing.T) {
 	r, _, _ := newTestReporter(ProgressJSON, false)
 	r.start()
 	r.stop()

@@ -82,7 +82,7 @@ func (r *run) all(ctx context.Context) (err error) {
 		// What went wrong first is the reason; what went wrong while tidying is told too.
 		if tidy := r.target.Discard(); tidy != nil {
 			failure := Classify(err)
-			failure.Err = fmt.Errorf("%w (and then: %v)", failure.Err, tidy)
+			failure.Err = fmt.Errorf("%w (and then: %w)", failure.Err, tidy)
 			return failure
 		}
 		return err

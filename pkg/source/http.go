@@ -46,7 +46,7 @@ func newClient(u *url.URL, o Options) *client {
 			return proxy, err
 		},
 		DialContext:            c.guard.dial,
-		TLSClientConfig:        &tls.Config{RootCAs: o.CAs, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        &tls.Config{RootCAs: o.CAs, MinVersion: tls.VersionTLS12, Time: o.Clock.Now},
 		TLSHandshakeTimeout:    o.HeaderTimeout,
 		ResponseHeaderTimeout:  o.HeaderTimeout,
 		MaxResponseHeaderBytes: 256 << 10,

@@ -100,8 +100,8 @@ func TestRetryAfter(t *testing.T) {
 		final  time.Duration
 	}{
 		"seconds":   {"7", 7 * time.Second, 0},
-		"date":      {time.Now().Add(20 * time.Second).UTC().Format(http.TimeFormat), 20 * time.Second, 0},
-		"past date": {time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat), time.Second, 0},
+		"date":      {newClock().now.Add(20 * time.Second).Format(http.TimeFormat), 20 * time.Second, 0},
+		"past date": {newClock().now.Add(-time.Hour).Format(http.TimeFormat), time.Second, 0},
 		"garbage":   {"soon", time.Second, 0},
 		"negative":  {"-5", time.Second, 0},
 		"a minute":  {"60", 60 * time.Second, 0},
@@ -114,6 +114,8 @@ func TestRetryAfter(t *testing.T) {
 			s.spoil = func(n int, w http.ResponseWriter, _ *http.Request) bool {
 				if n == 0 {
 					w.Header().Set("Retry-After", c.header)
+					// The clock of the server says the same as ours.
+					w.Header().Set("Date", newClock().now.Format(http.TimeFormat))
 					w.WriteHeader(http.StatusTooManyRequests)
 				}
 				return n == 0
@@ -252,12 +254,14 @@ func TestShortPartsAreGoodParts(t *testing.T) {
 
 func TestSourceReplacedBeforeTheFirstByte(t *testing.T) {
 	s := newSite(t, random(mib))
-	s.spoil = func(n int, w http.ResponseWriter, r *http.Request) bool {
+	s.spoil = func(n int, w http.ResponseWriter, _ *http.Request) bool {
 		if n == 0 {
-			s.serve(&cutWriter{ResponseWriter: w, left: 0}, r)
+			w.Header().Set("ETag", s.etag)
+			w.Header().Set("Content-Length", strconv.Itoa(len(s.body)))
 			s.mu.Lock()
 			s.etag, s.body = `"two"`, random(2*mib)
 			s.mu.Unlock()
+			hangUp(w, false)
 		}
 		return n == 0
 	}

@@ -50,7 +50,8 @@ type fakeClock struct {
 	waits []time.Duration
 }
 
-func newClock() *fakeClock { return &fakeClock{now: time.Now()} }
+// newClock starts at an arbitrary time.
+func newClock() *fakeClock { return &fakeClock{now: time.Date(2026, 7, 8, 9, 10, 11, 0, time.UTC)} }
 
 func (c *fakeClock) Now() time.Time {
 	c.mu.Lock()
@@ -104,7 +105,7 @@ func newSite(t *testing.T, body []byte) *site {
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	n := len(s.requests)
-	s.requests = append(s.requests, r.Clone(context.Background()))
+	s.requests = append(s.requests, r.Clone(context.WithoutCancel(r.Context())))
 	spoil := s.spoil
 	s.mu.Unlock()
 	counted := &countingWriter{ResponseWriter: w, site: s}

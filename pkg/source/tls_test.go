@@ -41,7 +41,7 @@ func newAuthority(t *testing.T, name string) authority {
 	require.NoError(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-10 * 365 * 24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: newClock().now.Add(-10 * 365 * 24 * time.Hour), NotAfter: newClock().now.Add(24 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	require.NoError(t, err)
@@ -65,7 +65,7 @@ func (a authority) sign(t *testing.T, host net.IP, from, to time.Time) tls.Certi
 
 func TestCertificates(t *testing.T) {
 	good, foreign := newAuthority(t, "good-ca"), newAuthority(t, "foreign-ca")
-	local, now, day := net.ParseIP("127.0.0.1"), time.Now(), 24*time.Hour
+	local, now, day := net.ParseIP("127.0.0.1"), newClock().now, 24*time.Hour
 	for name, c := range map[string]struct {
 		certificate tls.Certificate
 		config      *tls.Config
@@ -129,7 +129,7 @@ func TestReadCAs(t *testing.T) {
 		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
 	}
 	secure := httptest.NewUnstartedServer(newSite(t, []byte("body")))
-	secure.TLS = &tls.Config{Certificates: []tls.Certificate{b.sign(t, net.ParseIP("127.0.0.1"), time.Now().Add(-time.Hour), time.Now().Add(time.Hour))}}
+	secure.TLS = &tls.Config{Certificates: []tls.Certificate{b.sign(t, net.ParseIP("127.0.0.1"), newClock().now.Add(-time.Hour), newClock().now.Add(time.Hour))}}
 	secure.StartTLS()
 	defer secure.Close()
 

@@ -43,12 +43,12 @@ func clearDirect(f *os.File) error {
 // alignedBuffer returns n bytes at an address that is a multiple of align.
 func alignedBuffer(n int, align int64) []byte {
 	buffer := make([]byte, int64(n)+align)
-	skip := (align - int64(uintptr(unsafe.Pointer(&buffer[0])))%align) % align
+	skip := (align - int64(uintptr(unsafe.Pointer(&buffer[0])))%align) % align //nolint:gosec // direct I/O asks for addresses
 	return buffer[skip : skip+int64(n)]
 }
 
 func aligned(p []byte, align int64) bool {
-	return int64(uintptr(unsafe.Pointer(unsafe.SliceData(p))))%align == 0
+	return int64(uintptr(unsafe.Pointer(unsafe.SliceData(p))))%align == 0 //nolint:gosec // direct I/O asks for addresses
 }
 
 func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }

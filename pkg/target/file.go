@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -43,7 +44,8 @@ func freeBytes(dir string, old ...string) (int64, error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return 0, failBy(TargetError, "opening target: its directory cannot be read", err)
 	}
-	free := int64(s.Bavail) * s.Bsize
+	// Some network file systems claim more than a number of bytes can say.
+	free := int64(min(s.Bavail, uint64(math.MaxInt64/2/s.Bsize))) * s.Bsize //nolint:gosec // both are positive and small enough
 	for _, path := range old {
 		var stat unix.Stat_t
 		if err := unix.Lstat(path, &stat); err == nil && stat.Mode&unix.S_IFMT == unix.S_IFREG && stat.Nlink == 1 {
