@@ -29,6 +29,9 @@ func podWaiting(pod *corev1.Pod, events []corev1.Event, now time.Time) state {
 	}
 	for _, condition := range pod.Status.Conditions {
 		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse && pod.CreationTimestamp.Time.Before(now.Add(-nodePatience)) {
+			if strings.Contains(condition.Message, unboundImmediate) {
+				return pending(reasonWaitingForVolume, "the volume is being made")
+			}
 			return blocked(reasonUnschedulable, "no node takes the importer: %s", condition.Message)
 		}
 	}
@@ -73,6 +76,9 @@ func pullMessage(waiting *corev1.ContainerStateWaiting, events []corev1.Event) s
 	}
 	return cmp.Or(waiting.Message, waiting.Reason)
 }
+
+// unboundImmediate is how the scheduler says that a volume is not there yet, which is nobody's fault.
+const unboundImmediate = "unbound immediate PersistentVolumeClaims"
 
 // nodeSilence is how long a node may say nothing of a pod before it counts as unreachable.
 const nodeSilence = 30 * time.Second

@@ -18,6 +18,8 @@ func waitingPod(reason, message string) *corev1.Pod {
 func TestPodWaiting(t *testing.T) {
 	unscheduled := &corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/3 nodes are available"}}}}
+	unbound := &corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
+		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"}}}}
 	justMade := unscheduled.DeepCopy()
 	justMade.CreationTimestamp = metav1.NewTime(time.Date(2026, 11, 21, 11, 59, 59, 0, time.UTC))
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -38,6 +40,7 @@ func TestPodWaiting(t *testing.T) {
 		{"just made", &corev1.Pod{}, nil, reasonStarting, "starting", false},
 		{"no node", unscheduled, nil, reasonUnschedulable, "0/3 nodes", true},
 		{"no node yet", justMade, nil, reasonStarting, "starting", false},
+		{"volume not made yet", unbound, nil, reasonWaitingForVolume, "being made", false},
 		{"no capacity", unscheduled, []corev1.Event{{Reason: "ProvisioningFailed", Message: "pool is full"}}, reasonProvisioningFailed, "pool is full", true},
 		{"capacity came", onNode(time.Second), []corev1.Event{{Reason: "ProvisioningFailed", Message: "pool is full"}}, reasonStarting, "starting", false},
 		{"no image", waitingPod("ErrImagePull", "not found"), nil, reasonImagePullFailed, "not found", true},
