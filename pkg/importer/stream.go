@@ -7,7 +7,7 @@ import (
 
 // stream writes a flat disk to the target as it comes.
 func (r *run) stream(ctx context.Context, i *inspected) error {
-	if err := r.prepare(ctx, 0, true); err != nil {
+	if err := r.prepare(ctx, max(i.size, 0), true); err != nil {
 		return err
 	}
 	capacity := r.target.Capacity()
