@@ -53,7 +53,7 @@ test-unit: ## unit tests with the race detector: no root, no network, no cluster
 .PHONY: test-e2e
 test-e2e: ## end-to-end tests on a real cluster of their own, or on yours: KUBECONFIG=file REGISTRY=prefix; KEEP=1 keeps the cluster
 	@test/packages.sh e2e
-	test/with-cluster.sh go test -tags e2e -count=1 -timeout 40m -v ./test/e2e/... ./images/build
+	test/with-cluster.sh test/end-to-end.sh
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser for FUZZTIME=30s each
