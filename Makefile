@@ -51,7 +51,7 @@ test-unit: ## unit tests with the race detector: no root, no network, no cluster
 	@for m in $(code); do go -C $$m test -race ./...; done
 
 .PHONY: test-e2e
-test-e2e: ## end-to-end tests on a real cluster of their own, or on yours: KUBECONFIG=file REGISTRY=prefix; KEEP=1 keeps the cluster
+test-e2e: ## end-to-end tests on a real cluster of their own, or on yours: KUBECONFIG=file REGISTRY=prefix; KEEP=1 keeps the cluster, TESTFLAGS='-run Name' runs some
 	@test/packages.sh e2e
 	test/with-cluster.sh test/end-to-end.sh
 
@@ -96,4 +96,4 @@ versions: ## print the versions of the tools and of the cluster's programs
 
 .PHONY: clean
 clean: cluster-down ## stop the test cluster and remove all that the recipes made
-	cd "$(GILD_CACHE)" && rm -rf bin cluster cluster.lock demo images
+	mkdir -p "$(GILD_CACHE)" && cd "$(GILD_CACHE)" && rm -rf bin cluster cluster.lock demo images
