@@ -15,7 +15,7 @@ tool = "$$(go -C $(CURDIR)/test/tools tool -n $(1))"
 
 .PHONY: help
 help: ## list the recipes
-	@awk -F ':.*## ' '/^##@/ {print substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^##@/ {print substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 ##@ code
 

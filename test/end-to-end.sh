@@ -8,4 +8,5 @@ if [ "${GILD_TEST_CLUSTER:-}" = 1 ]; then
   step "checking the storage driver with csi-sanity" go run ./test/cluster sanity
   step "checking the cluster" go test -tags e2e -count=1 -timeout 10m ./test/cluster/smoke
 fi
-go test -tags e2e -count=1 -timeout 40m -v ./test/e2e/... ./images/build
+# shellcheck disable=SC2086 # words of flags
+go test -tags e2e -count=1 -timeout 40m -v ${TESTFLAGS:-} ./test/e2e/... ./images/build
