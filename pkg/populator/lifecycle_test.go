@@ -79,7 +79,10 @@ func TestCrashAtEveryWrite(t *testing.T) {
 			require.Greater(t, writes, 8)
 			for k := 1; k <= writes; k++ {
 				for _, applied := range []bool{false, true} {
-					t.Run(fmt.Sprintf("write %d, applied %v", k, applied), func(t *testing.T) { run(t, k, applied) })
+					t.Run(fmt.Sprintf("write %d, applied %v", k, applied), func(t *testing.T) {
+						t.Parallel()
+						run(t, k, applied)
+					})
 				}
 			}
 		})
@@ -110,7 +113,10 @@ func TestCrashWhileTheClaimGoes(t *testing.T) {
 	require.Greater(t, writes, 4)
 	for k := 1; k <= writes; k++ {
 		for _, applied := range []bool{false, true} {
-			t.Run(fmt.Sprintf("write %d, applied %v", k, applied), func(t *testing.T) { run(t, k, applied) })
+			t.Run(fmt.Sprintf("write %d, applied %v", k, applied), func(t *testing.T) {
+				t.Parallel()
+				run(t, k, applied)
+			})
 		}
 	}
 }
