@@ -46,14 +46,20 @@ func (c *fakeClock) Sleep(ctx context.Context, d time.Duration) error {
 // runImporter runs the whole importer in this process, with short timers and a fake clock.
 func runImporter(t *testing.T, o importer.Options) (importer.Result, string, *fakeClock) {
 	t.Helper()
+	return runStalling(t, o, 50*time.Millisecond)
+}
+
+func runStalling(t *testing.T, o importer.Options, stall time.Duration) (importer.Result, string, *fakeClock) {
+	t.Helper()
 	o.TargetFormat, o.SourceFormat, o.Progress = importer.FormatRaw, importer.FormatAuto, importer.ProgressJSON
+	before := goleak.IgnoreCurrent()
 	clock := &fakeClock{now: time.Now()}
 	parts := wire(o)
 	var out bytes.Buffer
 	parts.Stdout, parts.Stderr, parts.Clock = &out, &out, clock
 	parts.OpenSource = func(ctx context.Context, notice func(string)) (importer.Source, error) {
 		return source.Open(ctx, o.Source, source.Options{
-			Notice: notice, Clock: clock, Jitter: func() float64 { return 0 }, StallTimeout: 50 * time.Millisecond,
+			Notice: notice, Clock: clock, Jitter: func() float64 { return 0 }, StallTimeout: stall,
 			Pin: source.Revision{ETag: o.Pin.ETag, LastModified: o.Pin.LastModified, Length: o.Pin.Length},
 		})
 	}
@@ -67,7 +73,7 @@ func runImporter(t *testing.T, o importer.Options) (importer.Result, string, *fa
 	last, err := importer.ParseResult(lines[len(lines)-1])
 	require.NoError(t, err)
 	require.Equal(t, result.Reason, last.Reason)
-	goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	goleak.VerifyNone(t, before)
 	return result, out.String(), clock
 }
 
@@ -94,6 +100,12 @@ func TestSourceThatNeverResumes(t *testing.T) {
 	require.Contains(t, out, "Stalled")
 	require.EqualValues(t, 6*3000000, result.TransferredBytes, "all that came is counted")
 	requireEmpty(t, dir)
+}
+
+func TestTargetThatFailsWhileTheSourceIsSilent(t *testing.T) {
+	s := newSite(t, makeImages(t))
+	result, _, _ := runStalling(t, importer.Options{Source: s.URL + "/trickle-2097152/disk.raw", Target: t.TempDir(), TargetSize: 512}, time.Hour)
+	require.Equal(t, importer.TooLarge, result.Reason)
 }
 
 func TestServerErrorIsTransient(t *testing.T) {

@@ -193,6 +193,9 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "flapping": // another image at every request
 		w.Header().Set("ETag", fmt.Sprintf(`"%d"`, n))
 		serve(&cutWriter{ResponseWriter: w, left: number})
+	case "trickle": // chunks without a length, and then silence
+		s.endless(w, body, int64(number))
+		<-r.Context().Done()
 	case "chunked":
 		s.endless(w, body, int64(len(body)))
 	case "endless":

@@ -10,6 +10,8 @@ import (
 // inspected is what the first bytes of a source tell.
 type inspected struct {
 	source Source
+	// hangUp ends the source, also while somebody waits for its bytes.
+	hangUp context.CancelFunc
 	head   []byte
 	format string
 	// size is the virtual size the target will have, -1 while it is not known.

@@ -122,10 +122,9 @@ func (r *run) tries(ctx context.Context) error {
 
 // try opens the source once and imports it.
 func (r *run) try(ctx context.Context) error {
-	// The source must end when the target fails, even while it waits for bytes.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	source, err := r.parts.OpenSource(ctx, r.report.notice)
+	sourceCtx, hangUp := context.WithCancel(ctx)
+	defer hangUp()
+	source, err := r.parts.OpenSource(sourceCtx, r.report.notice)
 	if err != nil {
 		return err
 	}
@@ -134,6 +133,7 @@ func (r *run) try(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	i.hangUp = hangUp
 	if r.options.DryRun {
 		return r.dryRun(i)
 	}

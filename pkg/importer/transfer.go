@@ -42,12 +42,20 @@ func (r *run) transfer(ctx context.Context, i *inspected, limit int64, tooLong f
 	var reader sync.WaitGroup
 	reader.Go(func() { produce(ctx, i, hashes, full, free) })
 	defer reader.Wait()
+	// The target may fail while the source is silent.
+	defer i.hangUp()
 	defer cancel()
 
 	r.report.begin()
 	var t transferred
 	for {
-		c := <-full
+		var c chunk
+		select {
+		case c = <-full:
+		case <-ctx.Done():
+			// The reader may have left without a word.
+			return t, context.Cause(ctx)
+		}
 		if err := r.consume(&t, c.bytes, limit, tooLong, write); err != nil {
 			return t, err
 		}

@@ -12,6 +12,9 @@ import (
 	"time"
 )
 
+// tailTimeout bounds the try to read the last bytes first, which nobody depends on.
+const tailTimeout = 5 * time.Second
+
 // httpImage reads one image over one connection at a time and resumes when it breaks.
 type httpImage struct {
 	client  *client
@@ -167,8 +170,17 @@ func (i *httpImage) resume(ctx context.Context, cause error) error {
 		if err == nil {
 			return nil
 		}
-		cause = err
+		cause = known(err)
 	}
+}
+
+// known turns a host that does not exist into a name server that errs: the host was there.
+func known(err error) error {
+	var e *Error
+	if !errors.As(err, &e) || e.reason != HostNotFound {
+		return err
+	}
+	return fail(LookupFailed, e.message)
 }
 
 // reopen makes one try to open the rest of the image.
@@ -248,8 +260,11 @@ func (i *httpImage) Tail(ctx context.Context, n int64) ([]byte, error) {
 	if i.size < n || !i.ranges || !strong(i.revision.ETag) {
 		return nil, errors.New("the source cannot send its last bytes first")
 	}
+	// A server that serves one connection at a time answers the second one never.
+	ctx, cancel := context.WithTimeout(ctx, tailTimeout)
+	defer cancel()
 	p := part{first: i.size - n, last: i.size - 1, etag: i.revision.ETag}
-	s, r, err := openStream(ctx, i.client, p, i.options.HeaderTimeout)
+	s, r, err := openStream(ctx, i.client, p, tailTimeout)
 	if err != nil {
 		return nil, err
 	}

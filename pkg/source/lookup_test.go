@@ -80,6 +80,21 @@ func TestHostThatAppears(t *testing.T) {
 	open(t, "http://images.example.:"+u.Port()+"/disk", o)
 }
 
+func TestHostThatDisappearsInMidRun(t *testing.T) {
+	s := newSite(t, random(mib))
+	s.cutAt(1000, false)
+	o := options(newClock())
+	o.Resolver = nameServer(t, func(n int, q dnsmessage.Question, reply *dnsmessage.Message) {
+		if n >= 2 {
+			reply.RCode = dnsmessage.RCodeNameError
+			return
+		}
+		address(q, [4]byte{127, 0, 0, 1}, reply)
+	})
+	e := failure(t, "http://images.example.:"+port(t, s.URL)+"/disk?"+canary, o)
+	require.Equal(t, source.LookupFailed, e.Reason(), "the host was there: the name server errs")
+}
+
 func TestNameServerThatFails(t *testing.T) {
 	clock := newClock()
 	o := options(clock)

@@ -94,6 +94,10 @@ func (f *file) finish(file *os.File, size int64) error {
 	if size >= 0 && info.Size() != size {
 		return fail(TargetError, fmt.Sprintf("finishing target: it has %d bytes in place of %d", info.Size(), size))
 	}
+	// Somebody who runs a second import into the same place must not have his half disk published.
+	if !f.ours(file) {
+		return fail(TargetError, fmt.Sprintf("finishing target: somebody else replaced %s meanwhile", f.partial()))
+	}
 	if err := os.Rename(f.partial(), f.path); err != nil {
 		return ioError("finishing target", err)
 	}
@@ -107,11 +111,24 @@ func (f *file) finish(file *os.File, size int64) error {
 	return nil
 }
 
-func (f *file) remove(*os.File) error {
+func (f *file) remove(file *os.File) error {
+	if !f.ours(file) {
+		return nil
+	}
 	if err := os.Remove(f.partial()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return ioError("removing the unfinished target", err)
 	}
 	return nil
+}
+
+// ours tells whether the unfinished file is still the one that was opened.
+func (f *file) ours(file *os.File) bool {
+	opened, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(f.partial())
+	return err == nil && os.SameFile(opened, there)
 }
 
 func (f *file) block() bool { return false }

@@ -230,6 +230,20 @@ func TestLeftoversDoNotCountAsUsed(t *testing.T) {
 	require.InDelta(t, before.Capacity(), after.Capacity(), 90*mib)
 }
 
+func TestTwoImportsIntoOneDirectory(t *testing.T) {
+	dir := t.TempDir()
+	first := openPrepared(t, dir)
+	fill(t, first, sample(t, 2*mib), mib)
+	second := openPrepared(t, dir)
+	err := first.Commit(t.Context(), 2*mib)
+	require.Equal(t, TargetError, reason(t, err))
+	require.NoFileExists(t, filepath.Join(dir, DiskName), "half of the second disk must not be published by the first")
+	require.NoError(t, first.Discard())
+	fill(t, second, sample(t, mib), mib)
+	require.NoError(t, second.Commit(t.Context(), mib))
+	require.FileExists(t, filepath.Join(dir, DiskName))
+}
+
 func TestWriteAtKeepsItsContract(t *testing.T) {
 	target := openPrepared(t, t.TempDir())
 	data := bytes.Repeat([]byte{1}, block)
