@@ -9,7 +9,8 @@
 //	GILD_IMAGES         where its nodes find gild-controller, gild-importer and
 //	                    gild-imageserver, such as registry.example/gild;
 //	                    default: the registry of test/cluster
-//	GILD_TAG            the tag of these images; default: dev
+//	GILD_TAG            the tag of these images; default: dev. Nodes do not pull a tag
+//	                    again that they have: give changed images another one
 //	GILD_TEST_CLUSTER   1 when the cluster is the one of test/cluster, whose storage
 //	                    and registry take faults; tests that need them are skipped elsewhere
 //	STORAGE_CLASS       the class of the claims; default: the cluster's default class
