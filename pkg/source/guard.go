@@ -15,7 +15,7 @@ import (
 // guard decides which addresses are contacted. It looks at them after the name lookup, so
 // that a name cannot lead where an address may not.
 //
-// Link-local addresses are never contacted: cloud metadata services live there. Loopback is
+// Link-local addresses are never contacted: cloud metadata services live there, but for one. Loopback is
 // refused after a redirect from elsewhere: a foreign server must not reach the pod itself.
 // Private addresses are allowed, because mirrors in the cluster are normal.
 type guard struct {
@@ -52,6 +52,11 @@ func (g *guard) dial(ctx context.Context, network, address string) (net.Conn, er
 	return dialer.DialContext(ctx, network, address)
 }
 
+// metadataIPv6 is where the largest cloud's metadata service answers over IPv6; it is not link-local.
+func metadataIPv6() netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfd, 2: 0x0e, 3: 0xc2, 14: 0x02, 15: 0x54})
+}
+
 // check judges the address ip found for the host and port in address.
 func (g *guard) check(address string, ip netip.Addr) error {
 	ip = embedded(ip)
@@ -59,6 +64,9 @@ func (g *guard) check(address string, ip netip.Addr) error {
 	defer g.mu.Unlock()
 	if ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() {
 		return fail(AddressRefused, fmt.Sprintf("%s is at the link-local address %s, which is never contacted", address, ip))
+	}
+	if ip == metadataIPv6() {
+		return fail(AddressRefused, fmt.Sprintf("%s is at %s, a metadata service, which is never contacted", address, ip))
 	}
 	// The unspecified address also reaches the local host.
 	loopback := ip.IsLoopback() || ip.IsUnspecified()

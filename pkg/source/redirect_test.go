@@ -73,7 +73,7 @@ func TestRedirectsThatAreRefused(t *testing.T) {
 }
 
 func TestLinkLocalIsRefusedAtOnce(t *testing.T) {
-	for _, host := range []string{"169.254.169.254", "[fe80::1]", "[::ffff:169.254.1.1]", "[fe80::1%25lo]"} {
+	for _, host := range []string{"169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "[::ffff:169.254.1.1]", "[fe80::1%25lo]"} {
 		require.Equal(t, source.AddressRefused, failure(t, "http://"+host+"/"+"?"+canary, options(newClock())).Reason(), host)
 	}
 }
