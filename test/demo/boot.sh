@@ -3,6 +3,7 @@
 # console, which is written to LOG. Fails after five minutes.
 set -euo pipefail
 disk=$1 log=$2
+rm -f "$log" # the prompt of an earlier boot proves nothing
 qemu-system-x86_64 -accel tcg -m 512 -display none -monitor none -no-reboot -nic none \
   -drive "file=$disk,format=raw,if=virtio,snapshot=on" -serial "file:$log" 2> >(grep -v "terminating on signal" >&2) &
 machine=$!
