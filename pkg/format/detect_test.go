@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gild-project/gild/pkg/format"
+	"github.com/gild-project/gild/pkg/format/refusal"
 )
 
 // image writes marks into zeros, at the offsets where they belong.
@@ -21,7 +22,7 @@ func image(size int, marks map[int]string) []byte {
 
 func reason(t *testing.T, err error) string {
 	t.Helper()
-	var e *format.Error
+	var e *refusal.Error
 	require.ErrorAs(t, err, &e)
 	return e.Reason()
 }
@@ -73,7 +74,7 @@ func TestDetect(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got, err := format.Detect(format.Sample{Head: c.head, Tail: c.tail, ContentType: c.kind}, "")
 			if c.fail != "" {
-				require.Equal(t, format.UnsupportedFormat, reason(t, err))
+				require.Equal(t, refusal.UnsupportedFormat, reason(t, err))
 				require.ErrorContains(t, err, c.fail)
 				return
 			}
@@ -97,7 +98,7 @@ func TestDetectRefusesTwoFormatsAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := format.Detect(s, "")
-			require.Equal(t, format.AmbiguousFormat, reason(t, err))
+			require.Equal(t, refusal.AmbiguousFormat, reason(t, err))
 		})
 	}
 }
@@ -114,7 +115,7 @@ func TestDetectRefusesPages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := format.Detect(s, "")
-			require.Equal(t, format.UnexpectedContent, reason(t, err))
+			require.Equal(t, refusal.UnexpectedContent, reason(t, err))
 		})
 	}
 	for name, head := range map[string][]byte{"bracket": []byte("[boot]"), "brace": []byte("{x"), "less": []byte("<<<<")} {
@@ -138,11 +139,11 @@ func TestDetectKeepsToWhatIsWanted(t *testing.T) {
 		"iso is iso":       {iso, format.ISO, ""},
 		"iso is raw too":   {iso, format.Raw, ""},
 		"qcow2 is qcow2":   {qcow2, format.Qcow2, ""},
-		"raw is not qcow2": {raw, format.Qcow2, format.FormatMismatch},
-		"raw is not iso":   {raw, format.ISO, format.FormatMismatch},
+		"raw is not qcow2": {raw, format.Qcow2, refusal.FormatMismatch},
+		"raw is not iso":   {raw, format.ISO, refusal.FormatMismatch},
 		// Reading it as raw would hand the guest's host an image that opens other files.
-		"qcow2 is not raw": {qcow2, format.Raw, format.FormatMismatch},
-		"gz is not raw":    {gz, format.Raw, format.FormatMismatch},
+		"qcow2 is not raw": {qcow2, format.Raw, refusal.FormatMismatch},
+		"gz is not raw":    {gz, format.Raw, refusal.FormatMismatch},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := format.Detect(c.s, c.want)

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+
+	"github.com/gild-project/gild/pkg/format/refusal"
 )
 
 // Format is the name of a disk image format, or of what is mistaken for one.
@@ -130,19 +132,19 @@ func Detect(s Sample, want Format) (Format, error) {
 	iso, bootable := flatMarks(s)
 	switch {
 	case found == "" && !iso && !bootable && isPage(s):
-		return "", fail(UnexpectedContent, fmt.Sprintf("the source sends a web page or an error message, not a disk (content type %q): check the URL and the credentials", s.ContentType))
+		return "", refusal.New(refusal.UnexpectedContent, fmt.Sprintf("the source sends a web page or an error message, not a disk (content type %q): check the URL and the credentials", s.ContentType))
 	case found == "" && iso:
 		found = ISO
 	case found == "":
 		found = Raw
 	case disk && (iso || bootable && !isFixedVHD(s)):
-		return "", fail(AmbiguousFormat, fmt.Sprintf("the image has the marks of %s and of a raw disk at once: it is refused because readers would disagree", found))
+		return "", refusal.New(refusal.AmbiguousFormat, fmt.Sprintf("the image has the marks of %s and of a raw disk at once: it is refused because readers would disagree", found))
 	}
 	if want != "" && want != found && (want != Raw || found != ISO) {
-		return "", fail(FormatMismatch, fmt.Sprintf("the image is %s and must be %s", found, want))
+		return "", refusal.New(refusal.FormatMismatch, fmt.Sprintf("the image is %s and must be %s", found, want))
 	}
 	if found != Raw && found != ISO && found != Qcow2 {
-		return "", fail(UnsupportedFormat, fmt.Sprintf("the image is %s, which is not supported yet: convert it to raw, iso or qcow2 (vmdk, vhd, vhdx, vdi, gz, xz, zst and bz2 will come)", found))
+		return "", refusal.New(refusal.UnsupportedFormat, fmt.Sprintf("the image is %s, which is not supported yet: convert it to raw, iso or qcow2 (vmdk, vhd, vhdx, vdi, gz, xz, zst and bz2 will come)", found))
 	}
 	return found, nil
 }
@@ -156,7 +158,7 @@ func detectContainer(s Sample) (found Format, disk bool, err error) {
 		case found == "":
 			found, disk = m.format, m.disk
 		case disk && m.disk:
-			return "", false, fail(AmbiguousFormat, fmt.Sprintf("the image has the marks of %s and of %s at once: it is refused because readers would disagree", found, m.format))
+			return "", false, refusal.New(refusal.AmbiguousFormat, fmt.Sprintf("the image has the marks of %s and of %s at once: it is refused because readers would disagree", found, m.format))
 		}
 	}
 	return found, disk, nil

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+
+	"github.com/gild-project/gild/pkg/format/refusal"
 )
 
 // Limits of qemu's own reader (block/qcow2.h).
@@ -53,7 +55,7 @@ type Qcow2Header struct {
 // has numbers out of bounds. Tables and extensions are checked by CheckQcow2.
 func ReadQcow2Header(head []byte) (Qcow2Header, error) {
 	if len(head) < qcow2HeaderV2 {
-		return Qcow2Header{}, fail(TruncatedImage, "the qcow2 image ends within its header")
+		return Qcow2Header{}, refusal.New(refusal.TruncatedImage, "the qcow2 image ends within its header")
 	}
 	var padded [qcow2HeaderMinLen]byte
 	have := copy(padded[:], head)
@@ -68,14 +70,14 @@ func ReadQcow2Header(head []byte) (Qcow2Header, error) {
 		return h, corrupt("its clusters have 2^%d bytes", h.clusterBits)
 	}
 	if be64(8) != 0 || be32(16) != 0 {
-		return h, fail(UnsafeImage, "the qcow2 image has a backing file, which is never opened: flatten it with qemu-img convert")
+		return h, refusal.New(refusal.UnsafeImage, "the qcow2 image has a backing file, which is never opened: flatten it with qemu-img convert")
 	}
 	if be32(32) != 0 {
-		return h, fail(UnsafeImage, "the qcow2 image is encrypted: decrypt it with qemu-img convert")
+		return h, refusal.New(refusal.UnsafeImage, "the qcow2 image is encrypted: decrypt it with qemu-img convert")
 	}
 	if h.version == 3 {
 		if have < qcow2HeaderV3 {
-			return h, fail(TruncatedImage, "the qcow2 image ends within its header")
+			return h, refusal.New(refusal.TruncatedImage, "the qcow2 image ends within its header")
 		}
 		if err := h.readVersion3(padded[:have]); err != nil {
 			return h, err
@@ -90,7 +92,7 @@ func (h *Qcow2Header) readVersion3(b []byte) error {
 	h.length = int64(binary.BigEndian.Uint32(b[100:]))
 	h.extL2 = features&featureExtL2 != 0
 	if int64(len(b)) < min(h.length, qcow2HeaderMinLen) {
-		return fail(TruncatedImage, "the qcow2 image ends within its header")
+		return refusal.New(refusal.TruncatedImage, "the qcow2 image ends within its header")
 	}
 	compression := byte(0)
 	if h.length > qcow2HeaderV3 {
@@ -98,17 +100,17 @@ func (h *Qcow2Header) readVersion3(b []byte) error {
 	}
 	switch {
 	case features&featureDataFile != 0:
-		return fail(UnsafeImage, "the qcow2 image keeps its data in another file, which is never opened: flatten it with qemu-img convert")
+		return refusal.New(refusal.UnsafeImage, "the qcow2 image keeps its data in another file, which is never opened: flatten it with qemu-img convert")
 	case features&featureCorrupt != 0:
 		return corrupt("it is marked as corrupt: repair it with qemu-img check -r all")
 	case features&^(featureDirty|featureCompression|featureExtL2) != 0:
-		return fail(UnsupportedFormat, fmt.Sprintf("the qcow2 image needs unknown features (%#x)", features))
+		return refusal.New(refusal.UnsupportedFormat, fmt.Sprintf("the qcow2 image needs unknown features (%#x)", features))
 	case h.length < qcow2HeaderV3 || h.length > h.cluster():
 		return corrupt("its header has %d bytes", h.length)
 	case order > 6:
 		return corrupt("its reference counts have 2^%d bits", order)
 	case compression > 1:
-		return fail(UnsupportedFormat, fmt.Sprintf("the qcow2 image uses the unknown compression %d", compression))
+		return refusal.New(refusal.UnsupportedFormat, fmt.Sprintf("the qcow2 image uses the unknown compression %d", compression))
 	case (features&featureCompression != 0) != (compression != 0):
 		return corrupt("its header contradicts itself about compression")
 	case h.extL2 && h.clusterBits < minExtL2Bits:
@@ -122,7 +124,7 @@ func (h *Qcow2Header) readTables(size uint64, l1Size uint32, l1Offset, refOffset
 	mask := uint64(1)<<h.clusterBits - 1
 	switch {
 	case size == 0:
-		return fail(EmptySource, "the qcow2 image holds a disk of 0 bytes")
+		return refusal.New(refusal.EmptySource, "the qcow2 image holds a disk of 0 bytes")
 	case size >= maxOffset || size%512 != 0:
 		return corrupt("its disk has %d bytes, which no disk can have", size)
 	case uint64(l1Size)*8 > maxL1Bytes:
@@ -158,9 +160,9 @@ func (h *Qcow2Header) readExtensions(image io.ReaderAt) error {
 		case kind == extensionEnd:
 			return nil
 		case kind == extensionDataFile:
-			return fail(UnsafeImage, "the qcow2 image names another file for its data, which is never opened: flatten it with qemu-img convert")
+			return refusal.New(refusal.UnsafeImage, "the qcow2 image names another file for its data, which is never opened: flatten it with qemu-img convert")
 		case kind == extensionCrypto:
-			return fail(UnsafeImage, "the qcow2 image is encrypted: decrypt it with qemu-img convert")
+			return refusal.New(refusal.UnsafeImage, "the qcow2 image is encrypted: decrypt it with qemu-img convert")
 		case length > h.cluster()-off:
 			return corrupt("an extension of its header has %d bytes", length)
 		}
@@ -188,5 +190,5 @@ func (h *Qcow2Header) l1Needed() int64 {
 }
 
 func corrupt(format string, args ...any) error {
-	return fail(CorruptImage, "the qcow2 image is corrupt: "+fmt.Sprintf(format, args...))
+	return refusal.New(refusal.CorruptImage, "the qcow2 image is corrupt: "+fmt.Sprintf(format, args...))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gild-project/gild/pkg/format"
+	"github.com/gild-project/gild/pkg/format/refusal"
 )
 
 // tiny is a version 3 image with clusters of 512 bytes and a disk of 8 KiB: header, reference
@@ -65,7 +66,7 @@ func TestEveryTruncationIsFound(t *testing.T) {
 	whole := tiny()
 	for length := range whole {
 		_, err := check(t.Context(), whole[:length])
-		require.Equal(t, format.TruncatedImage, reason(t, err), "length %d", length)
+		require.Equal(t, refusal.TruncatedImage, reason(t, err), "length %d", length)
 	}
 }
 
@@ -74,64 +75,64 @@ func TestGate(t *testing.T) {
 		image []byte
 		fail  string
 	}{
-		"backing file":              {with(func(b []byte) { put64(b, 8, 112); put32(b, 16, 11) }), format.UnsafeImage},
-		"backing file, no length":   {with(func(b []byte) { put64(b, 8, 112) }), format.UnsafeImage},
-		"backing file, no offset":   {with(func(b []byte) { put32(b, 16, 11) }), format.UnsafeImage},
-		"encrypted aes":             {with(func(b []byte) { put32(b, 32, 1) }), format.UnsafeImage},
-		"encrypted luks":            {with(func(b []byte) { put32(b, 32, 2) }), format.UnsafeImage},
-		"data file":                 {with(func(b []byte) { put64(b, 72, 4) }), format.UnsafeImage},
-		"data file extension":       {with(func(b []byte) { put32(b, 104, 0x44415441) }), format.UnsafeImage},
-		"crypto extension":          {with(func(b []byte) { put32(b, 104, 0x0537be77) }), format.UnsafeImage},
-		"version 0":                 {with(func(b []byte) { put32(b, 4, 0) }), format.CorruptImage},
-		"version 1":                 {with(func(b []byte) { put32(b, 4, 1) }), format.CorruptImage},
-		"version 4":                 {with(func(b []byte) { put32(b, 4, 4) }), format.CorruptImage},
-		"cluster bits 8":            {with(func(b []byte) { put32(b, 20, 8) }), format.CorruptImage},
-		"cluster bits 22":           {with(func(b []byte) { put32(b, 20, 22) }), format.CorruptImage},
-		"cluster bits 63":           {with(func(b []byte) { put32(b, 20, 63) }), format.CorruptImage},
-		"marked corrupt":            {with(func(b []byte) { put64(b, 72, 2) }), format.CorruptImage},
-		"unknown feature":           {with(func(b []byte) { put64(b, 72, 1<<5) }), format.UnsupportedFormat},
-		"unknown feature 63":        {with(func(b []byte) { put64(b, 72, 1<<63) }), format.UnsupportedFormat},
+		"backing file":              {with(func(b []byte) { put64(b, 8, 112); put32(b, 16, 11) }), refusal.UnsafeImage},
+		"backing file, no length":   {with(func(b []byte) { put64(b, 8, 112) }), refusal.UnsafeImage},
+		"backing file, no offset":   {with(func(b []byte) { put32(b, 16, 11) }), refusal.UnsafeImage},
+		"encrypted aes":             {with(func(b []byte) { put32(b, 32, 1) }), refusal.UnsafeImage},
+		"encrypted luks":            {with(func(b []byte) { put32(b, 32, 2) }), refusal.UnsafeImage},
+		"data file":                 {with(func(b []byte) { put64(b, 72, 4) }), refusal.UnsafeImage},
+		"data file extension":       {with(func(b []byte) { put32(b, 104, 0x44415441) }), refusal.UnsafeImage},
+		"crypto extension":          {with(func(b []byte) { put32(b, 104, 0x0537be77) }), refusal.UnsafeImage},
+		"version 0":                 {with(func(b []byte) { put32(b, 4, 0) }), refusal.CorruptImage},
+		"version 1":                 {with(func(b []byte) { put32(b, 4, 1) }), refusal.CorruptImage},
+		"version 4":                 {with(func(b []byte) { put32(b, 4, 4) }), refusal.CorruptImage},
+		"cluster bits 8":            {with(func(b []byte) { put32(b, 20, 8) }), refusal.CorruptImage},
+		"cluster bits 22":           {with(func(b []byte) { put32(b, 20, 22) }), refusal.CorruptImage},
+		"cluster bits 63":           {with(func(b []byte) { put32(b, 20, 63) }), refusal.CorruptImage},
+		"marked corrupt":            {with(func(b []byte) { put64(b, 72, 2) }), refusal.CorruptImage},
+		"unknown feature":           {with(func(b []byte) { put64(b, 72, 1<<5) }), refusal.UnsupportedFormat},
+		"unknown feature 63":        {with(func(b []byte) { put64(b, 72, 1<<63) }), refusal.UnsupportedFormat},
 		"dirty is fine":             {with(func(b []byte) { put64(b, 72, 1) }), ""},
 		"compatible is fine":        {with(func(b []byte) { put64(b, 80, math.MaxUint64) }), ""},
 		"autoclear is fine":         {with(func(b []byte) { put64(b, 88, math.MaxUint64) }), ""},
 		"unknown extension is fine": {with(func(b []byte) { put32(b, 104, 0x12345678); put32(b, 108, 9) }), ""},
-		"extension too long":        {with(func(b []byte) { put32(b, 104, 0x12345678); put32(b, 108, 0xffffff00) }), format.CorruptImage},
-		"compression without bit":   {with(func(b []byte) { put32(b, 100, 112); b[104] = 1 }), format.CorruptImage},
-		"bit without compression":   {with(func(b []byte) { put64(b, 72, 8) }), format.CorruptImage},
-		"unknown compression":       {with(func(b []byte) { put32(b, 100, 112); put64(b, 72, 8); b[104] = 7 }), format.UnsupportedFormat},
+		"extension too long":        {with(func(b []byte) { put32(b, 104, 0x12345678); put32(b, 108, 0xffffff00) }), refusal.CorruptImage},
+		"compression without bit":   {with(func(b []byte) { put32(b, 100, 112); b[104] = 1 }), refusal.CorruptImage},
+		"bit without compression":   {with(func(b []byte) { put64(b, 72, 8) }), refusal.CorruptImage},
+		"unknown compression":       {with(func(b []byte) { put32(b, 100, 112); put64(b, 72, 8); b[104] = 7 }), refusal.UnsupportedFormat},
 		"zstd is fine":              {with(func(b []byte) { put32(b, 100, 112); put64(b, 72, 8); b[104] = 1 }), ""},
-		"subclusters too small":     {with(func(b []byte) { put64(b, 72, 16) }), format.CorruptImage},
-		"refcount order":            {with(func(b []byte) { put32(b, 96, 7) }), format.CorruptImage},
-		"header length 8":           {with(func(b []byte) { put32(b, 100, 8) }), format.CorruptImage},
-		"header length huge":        {with(func(b []byte) { put32(b, 100, 1<<31) }), format.CorruptImage},
-		"no disk":                   {with(func(b []byte) { put64(b, 24, 0) }), format.EmptySource},
-		"odd disk":                  {with(func(b []byte) { put64(b, 24, 8191) }), format.CorruptImage},
-		"disk of 2^64-1":            {with(func(b []byte) { put64(b, 24, math.MaxUint64) }), format.CorruptImage},
-		"disk of 2^63":              {with(func(b []byte) { put64(b, 24, 1<<63) }), format.CorruptImage},
-		"disk beyond the table":     {with(func(b []byte) { put64(b, 24, 1<<40) }), format.CorruptImage},
-		"l1 of 4G entries":          {with(func(b []byte) { put32(b, 36, math.MaxUint32) }), format.CorruptImage},
-		"l1 of 0 entries":           {with(func(b []byte) { put32(b, 36, 0) }), format.CorruptImage},
-		"l1 between clusters":       {with(func(b []byte) { put64(b, 40, 3*512+1) }), format.CorruptImage},
-		"l1 at 0":                   {with(func(b []byte) { put64(b, 40, 0) }), format.CorruptImage},
-		"l1 offset overflow":        {with(func(b []byte) { put64(b, 40, math.MaxUint64&^511) }), format.CorruptImage},
-		"l1 beyond the end":         {with(func(b []byte) { put64(b, 40, 1<<50) }), format.TruncatedImage},
-		"refcounts between":         {with(func(b []byte) { put64(b, 48, 513) }), format.CorruptImage},
-		"refcounts huge":            {with(func(b []byte) { put32(b, 56, math.MaxUint32) }), format.CorruptImage},
-		"snapshots huge":            {with(func(b []byte) { put32(b, 60, math.MaxUint32) }), format.CorruptImage},
-		"snapshots between":         {with(func(b []byte) { put32(b, 60, 1); put64(b, 64, 3) }), format.CorruptImage},
-		"l1 entry reserved":         {with(func(b []byte) { put64(b, 3*512, 4*512|1) }), format.CorruptImage},
-		"l1 entry beyond the end":   {with(func(b []byte) { put64(b, 3*512, 1<<40) }), format.TruncatedImage},
-		"l2 entry reserved":         {with(func(b []byte) { put64(b, 4*512, 5*512|2) }), format.CorruptImage},
-		"l2 entry beyond the end":   {with(func(b []byte) { put64(b, 4*512, 1<<40) }), format.TruncatedImage},
-		"l2 entry all ones":         {with(func(b []byte) { put64(b, 4*512, math.MaxUint64) }), format.TruncatedImage},
+		"subclusters too small":     {with(func(b []byte) { put64(b, 72, 16) }), refusal.CorruptImage},
+		"refcount order":            {with(func(b []byte) { put32(b, 96, 7) }), refusal.CorruptImage},
+		"header length 8":           {with(func(b []byte) { put32(b, 100, 8) }), refusal.CorruptImage},
+		"header length huge":        {with(func(b []byte) { put32(b, 100, 1<<31) }), refusal.CorruptImage},
+		"no disk":                   {with(func(b []byte) { put64(b, 24, 0) }), refusal.EmptySource},
+		"odd disk":                  {with(func(b []byte) { put64(b, 24, 8191) }), refusal.CorruptImage},
+		"disk of 2^64-1":            {with(func(b []byte) { put64(b, 24, math.MaxUint64) }), refusal.CorruptImage},
+		"disk of 2^63":              {with(func(b []byte) { put64(b, 24, 1<<63) }), refusal.CorruptImage},
+		"disk beyond the table":     {with(func(b []byte) { put64(b, 24, 1<<40) }), refusal.CorruptImage},
+		"l1 of 4G entries":          {with(func(b []byte) { put32(b, 36, math.MaxUint32) }), refusal.CorruptImage},
+		"l1 of 0 entries":           {with(func(b []byte) { put32(b, 36, 0) }), refusal.CorruptImage},
+		"l1 between clusters":       {with(func(b []byte) { put64(b, 40, 3*512+1) }), refusal.CorruptImage},
+		"l1 at 0":                   {with(func(b []byte) { put64(b, 40, 0) }), refusal.CorruptImage},
+		"l1 offset overflow":        {with(func(b []byte) { put64(b, 40, math.MaxUint64&^511) }), refusal.CorruptImage},
+		"l1 beyond the end":         {with(func(b []byte) { put64(b, 40, 1<<50) }), refusal.TruncatedImage},
+		"refcounts between":         {with(func(b []byte) { put64(b, 48, 513) }), refusal.CorruptImage},
+		"refcounts huge":            {with(func(b []byte) { put32(b, 56, math.MaxUint32) }), refusal.CorruptImage},
+		"snapshots huge":            {with(func(b []byte) { put32(b, 60, math.MaxUint32) }), refusal.CorruptImage},
+		"snapshots between":         {with(func(b []byte) { put32(b, 60, 1); put64(b, 64, 3) }), refusal.CorruptImage},
+		"l1 entry reserved":         {with(func(b []byte) { put64(b, 3*512, 4*512|1) }), refusal.CorruptImage},
+		"l1 entry beyond the end":   {with(func(b []byte) { put64(b, 3*512, 1<<40) }), refusal.TruncatedImage},
+		"l2 entry reserved":         {with(func(b []byte) { put64(b, 4*512, 5*512|2) }), refusal.CorruptImage},
+		"l2 entry beyond the end":   {with(func(b []byte) { put64(b, 4*512, 1<<40) }), refusal.TruncatedImage},
+		"l2 entry all ones":         {with(func(b []byte) { put64(b, 4*512, math.MaxUint64) }), refusal.TruncatedImage},
 		"zero flag is fine":         {with(func(b []byte) { put64(b, 4*512, 1) }), ""},
 		"zero flag needs no data":   {with(func(b []byte) { put64(b, 4*512, 1<<40|1) }), ""},
-		"zero flag in version 2":    {with(func(b []byte) { put32(b, 4, 2); put64(b, 4*512, 1) }), format.CorruptImage},
+		"zero flag in version 2":    {with(func(b []byte) { put32(b, 4, 2); put64(b, 4*512, 1) }), refusal.CorruptImage},
 		"version 2 is fine":         {with(func(b []byte) { put32(b, 4, 2) }), ""},
 		"beyond the disk is fine":   {with(func(b []byte) { put64(b, 4*512+16*8, 1<<40) }), ""},
 		"compressed is fine":        {with(func(b []byte) { put64(b, 4*512, 1<<62|5*512+3) }), ""},
-		"compressed beyond the end": {with(func(b []byte) { put64(b, 4*512, 1<<62|1<<61|6*512) }), format.TruncatedImage},
-		"compressed at 0":           {with(func(b []byte) { put64(b, 4*512, 1<<62) }), format.CorruptImage},
+		"compressed beyond the end": {with(func(b []byte) { put64(b, 4*512, 1<<62|1<<61|6*512) }), refusal.TruncatedImage},
+		"compressed at 0":           {with(func(b []byte) { put64(b, 4*512, 1<<62) }), refusal.CorruptImage},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -155,13 +156,13 @@ func TestSharedTablesDoNotMultiplyTheWork(t *testing.T) {
 		put64(b, off, 4*512)
 	}
 	_, err := check(t.Context(), b)
-	require.Equal(t, format.CorruptImage, reason(t, err))
+	require.Equal(t, refusal.CorruptImage, reason(t, err))
 }
 
 func TestLargeDiskIsNotWalked(t *testing.T) {
 	b := tiny()
 	_, err := format.CheckQcow2(t.Context(), bytes.NewReader(b), int64(len(b)), 8191)
-	require.Equal(t, format.UnsupportedFormat, reason(t, err))
+	require.Equal(t, refusal.UnsupportedFormat, reason(t, err))
 }
 
 func TestCheckStops(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"io"
 	"math"
 	"math/bits"
+
+	"github.com/gild-project/gild/pkg/format/refusal"
 )
 
 // Bits of table entries (docs/interop/qcow2.txt).
@@ -45,7 +47,7 @@ func CheckQcow2(ctx context.Context, image io.ReaderAt, size, maxVirtualSize int
 		return Image{}, err
 	}
 	if h.VirtualSize > maxVirtualSize {
-		return Image{}, fail(UnsupportedFormat, fmt.Sprintf("the disk has %d bytes, more than the %d that are checked", h.VirtualSize, maxVirtualSize))
+		return Image{}, refusal.New(refusal.UnsupportedFormat, fmt.Sprintf("the disk has %d bytes, more than the %d that are checked", h.VirtualSize, maxVirtualSize))
 	}
 	if size < h.cluster() {
 		return Image{}, truncated("first cluster", 0, h.cluster(), size)
@@ -197,7 +199,7 @@ func (w *walk) inside(what string, off, length int64) error {
 }
 
 func truncated(what string, off, length, size int64) error {
-	return fail(TruncatedImage, fmt.Sprintf("the qcow2 image is cut: its %s of %d bytes at %d lies beyond its end at %d: fetch it again", what, length, off, size))
+	return refusal.New(refusal.TruncatedImage, fmt.Sprintf("the qcow2 image is cut: its %s of %d bytes at %d lies beyond its end at %d: fetch it again", what, length, off, size))
 }
 
 func readFull(image io.ReaderAt, p []byte, off int64) error {

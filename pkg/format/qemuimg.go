@@ -8,14 +8,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/gild-project/gild/pkg/format/confine"
+	"github.com/gild-project/gild/pkg/format/refusal"
 )
 
 const (
@@ -26,8 +25,6 @@ const (
 	// decompression worth waiting for. A hostile image costs no more than this.
 	toolSeconds = 120
 	toolRate    = 4 << 20
-	// toolFiles is more than it opens.
-	toolFiles = 64
 )
 
 // QemuImg runs qemu-img, the reference for every format. It only sees images that passed the
@@ -116,42 +113,19 @@ func allowsDirect(path string) bool {
 	return f.Close() == nil
 }
 
-// run starts qemu-img under limits and waits for it, on a thread of its own: the thread loses
-// the right to open sockets, and its end is the end of its child.
+// run starts qemu-img and gives its failure a reason.
 func (q QemuImg) run(ctx context.Context, c Conversion, args []string) error {
-	done := make(chan error)
-	go func() {
-		// Never unlocked: the thread ends with this goroutine.
-		runtime.LockOSThread()
-		if err := denyNetwork(); err != nil {
-			done <- failBy(InternalError, "confining qemu-img", err)
-			return
-		}
-		done <- q.runHere(ctx, c, args)
-	}()
-	return <-done
-}
-
-func (q QemuImg) runHere(ctx context.Context, c Conversion, args []string) error {
 	seconds := toolSeconds + c.DataBytes/toolRate
-	command := exec.CommandContext(ctx, "prlimit", append([]string{
-		fmt.Sprintf("--as=%d", toolMemory), fmt.Sprintf("--cpu=%d", seconds), "--core=0", fmt.Sprintf("--nofile=%d", toolFiles),
-		"--", q.path(),
-	}, args...)...)
-	// Nothing of our environment: proxies may hold passwords.
-	command.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
-	command.ExtraFiles = []*os.File{c.Source, c.Target}
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	command.WaitDelay = 5 * time.Second
-	var stderr tail
-	command.Stderr = &stderr
+	tool := confine.Tool{Name: q.path(), Args: args, Memory: toolMemory, Seconds: seconds, Files: []*os.File{c.Source, c.Target}}
 	if c.Progress != nil {
-		command.Stdout = &percent{report: c.Progress}
+		tool.Stdout = &percent{report: c.Progress}
 	}
-	if err := command.Run(); err != nil {
-		return toolError(ctx, err, stderr.String(), seconds)
+	err := confine.Run(ctx, tool)
+	var failure *confine.Failure
+	if !errors.As(err, &failure) {
+		return err
 	}
-	return nil
+	return toolError(failure, seconds)
 }
 
 func (q QemuImg) path() string {
@@ -162,43 +136,21 @@ func (q QemuImg) path() string {
 }
 
 // toolError gives a failed run its reason.
-func toolError(ctx context.Context, err error, stderr string, seconds int64) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return failBy(InternalError, "starting qemu-img: install qemu-utils and util-linux", err)
-	}
-	status, _ := exit.Sys().(syscall.WaitStatus)
-	writing := strings.Contains(stderr, "writing") || strings.Contains(stderr, "flush")
-	says := errors.New(strings.ReplaceAll(stderr, "\n", " "))
+func toolError(f *confine.Failure, seconds int64) error {
+	says := f.Error()
+	writing := strings.Contains(says, "writing") || strings.Contains(says, "flush")
 	switch {
-	case exit.ExitCode() == 127, exit.ExitCode() == 126:
-		return failBy(InternalError, "starting qemu-img: install qemu-utils", says)
-	case status.Signaled() && (status.Signal() == syscall.SIGXCPU || status.Signal() == syscall.SIGKILL):
-		return fail(ConversionFailed, fmt.Sprintf("converting image: qemu-img was killed: it may use %d s of processor time, or the memory limit was too low", seconds))
-	case strings.Contains(stderr, "No space left on device"):
-		return failBy(NoSpace, "converting image: the volume is full: ask for a larger one", says)
-	case writing && strings.Contains(stderr, "Input/output error"):
-		return failBy(TargetError, "converting image: writing target", says)
+	case f.Missing:
+		return refusal.By(refusal.InternalError, "starting qemu-img: install qemu-utils and util-linux", f)
+	case f.Killed:
+		return refusal.New(refusal.ConversionFailed, fmt.Sprintf("converting image: qemu-img was killed: it may use %d s of processor time, or the memory limit was too low", seconds))
+	case strings.Contains(says, "No space left on device"):
+		return refusal.By(refusal.NoSpace, "converting image: the volume is full: ask for a larger one", f)
+	case writing && strings.Contains(says, "Input/output error"):
+		return refusal.By(refusal.TargetError, "converting image: writing target", f)
 	}
-	return failBy(ConversionFailed, "converting image: qemu-img cannot read it", says)
+	return refusal.By(refusal.ConversionFailed, "converting image: qemu-img cannot read it", f)
 }
-
-// tail keeps the last bytes written to it.
-type tail struct{ kept []byte }
-
-func (t *tail) Write(p []byte) (int, error) {
-	const limit = 600
-	t.kept = append(t.kept, p...)
-	if len(t.kept) > limit {
-		t.kept = append([]byte(nil), t.kept[len(t.kept)-limit:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string { return strings.TrimSpace(string(t.kept)) }
 
 // percent reads the progress of qemu-img: "    (12.34/100%)" and a carriage return.
 type percent struct {

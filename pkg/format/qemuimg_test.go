@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gild-project/gild/pkg/format"
+	"github.com/gild-project/gild/pkg/format/refusal"
 )
 
 const mib = 1 << 20
@@ -153,7 +154,7 @@ func TestTruncationNeverLosesData(t *testing.T) {
 			for _, length := range cuts(len(whole)) {
 				info, err := format.CheckQcow2(t.Context(), bytes.NewReader(whole[:length]), int64(length), math.MaxInt64)
 				if err != nil {
-					require.Equal(t, format.TruncatedImage, reason(t, err), "cut to %d of %d", length, len(whole))
+					require.Equal(t, refusal.TruncatedImage, reason(t, err), "cut to %d of %d", length, len(whole))
 					found++
 					continue
 				}
@@ -243,7 +244,7 @@ func TestCorruptDataIsRefused(t *testing.T) {
 	_, err = checkFile(t, path)
 	require.NoError(t, err, "the tables are good, only the data is not")
 	err = format.QemuImg{}.Convert(t.Context(), openBoth(t, path))
-	require.Equal(t, format.ConversionFailed, reason(t, err))
+	require.Equal(t, refusal.ConversionFailed, reason(t, err))
 }
 
 func TestBackingFileIsNotOpenedEvenWithoutTheGate(t *testing.T) {
@@ -274,13 +275,13 @@ func TestFullTarget(t *testing.T) {
 	require.NoError(t, target.Truncate(8*mib))
 	c.Target = target
 	err = format.QemuImg{}.Convert(t.Context(), c)
-	require.Equal(t, format.NoSpace, reason(t, err), err)
+	require.Equal(t, refusal.NoSpace, reason(t, err), err)
 }
 
 func TestMissingTool(t *testing.T) {
 	needQemu(t)
 	err := format.QemuImg{Path: "no-such-qemu-img"}.Convert(t.Context(), openBoth(t, makeQcow2(t, disk(), nil)))
-	require.Equal(t, format.InternalError, reason(t, err))
+	require.Equal(t, refusal.InternalError, reason(t, err))
 	require.ErrorContains(t, err, "install qemu-utils")
 }
 
@@ -296,14 +297,14 @@ func TestToolIsBounded(t *testing.T) {
 	needQemu(t)
 	c := openBoth(t, makeQcow2(t, disk(), nil))
 	for name, row := range map[string]struct{ script, want string }{
-		"memory":      {"ulimit -v | grep -qx 2097152 || exit 0; exit 1", format.ConversionFailed},
-		"processor":   {"ulimit -t | grep -qx 122 || exit 0; exit 1", format.ConversionFailed},
-		"core":        {"ulimit -c | grep -qx 0 || exit 0; exit 1", format.ConversionFailed},
-		"environment": {`[ "$(env | grep -vc -e ^PATH= -e ^LC_ALL= -e ^PWD= -e ^_= -e ^SHLVL= -e ^OLDPWD=)" = 0 ] || exit 0; exit 1`, format.ConversionFailed},
-		"cpu limit":   {"kill -XCPU $$", format.ConversionFailed},
-		"write error": {"echo 'qemu-img: error while writing at byte 0: Input/output error' >&2; exit 1", format.TargetError},
-		"full":        {"echo 'qemu-img: error while writing at byte 0: No space left on device' >&2; exit 1", format.NoSpace},
-		"chatty":      {"yes canary | head -c 10000000 >&2; yes | head -c 10000000; exit 1", format.ConversionFailed},
+		"memory":      {"ulimit -v | grep -qx 2097152 || exit 0; exit 1", refusal.ConversionFailed},
+		"processor":   {"ulimit -t | grep -qx 122 || exit 0; exit 1", refusal.ConversionFailed},
+		"core":        {"ulimit -c | grep -qx 0 || exit 0; exit 1", refusal.ConversionFailed},
+		"environment": {`[ "$(env | grep -vc -e ^PATH= -e ^LC_ALL= -e ^PWD= -e ^_= -e ^SHLVL= -e ^OLDPWD=)" = 0 ] || exit 0; exit 1`, refusal.ConversionFailed},
+		"cpu limit":   {"kill -XCPU $$", refusal.ConversionFailed},
+		"write error": {"echo 'qemu-img: error while writing at byte 0: Input/output error' >&2; exit 1", refusal.TargetError},
+		"full":        {"echo 'qemu-img: error while writing at byte 0: No space left on device' >&2; exit 1", refusal.NoSpace},
+		"chatty":      {"yes canary | head -c 10000000 >&2; yes | head -c 10000000; exit 1", refusal.ConversionFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("HTTPS_PROXY", "http://user:canary@proxy")
@@ -326,7 +327,7 @@ func TestToolHasNoNetwork(t *testing.T) {
 	require.NoError(t, err)
 	script := fmt.Sprintf(`bash -c 'exec 3<>/dev/tcp/127.0.0.1/%s' 2>&1 | grep -q 'Operation not permitted' || exit 0; exit 1`, port)
 	err = tool(t, script).Convert(t.Context(), openBoth(t, makeQcow2(t, disk(), nil)))
-	require.Equal(t, format.ConversionFailed, reason(t, err), "the tool reached the network")
+	require.Equal(t, refusal.ConversionFailed, reason(t, err), "the tool reached the network")
 	// The rest of this process still may.
 	conn, err := net.Dial("tcp", listener.Addr().String())
 	require.NoError(t, err)

@@ -1,4 +1,5 @@
-package format
+// Package refusal says why an image is not taken, in the words that the importer reports.
+package refusal
 
 import "fmt"
 
@@ -25,9 +26,11 @@ type Error struct {
 	cause   error
 }
 
-func fail(reason, message string) *Error { return &Error{reason: reason, message: message} }
+// New is a refusal with one of the reasons above. The message says what to do.
+func New(reason, message string) *Error { return &Error{reason: reason, message: message} }
 
-func failBy(reason, message string, cause error) *Error {
+// By is a refusal that something else caused.
+func By(reason, message string, cause error) *Error {
 	return &Error{reason: reason, message: message, cause: cause}
 }
 
