@@ -24,8 +24,8 @@ import (
 // TestReasonsOfThePartsAreKnown reads the reasons that source, format and target spell as
 // plain strings.
 func TestReasonsOfThePartsAreKnown(t *testing.T) {
-	for _, part := range []string{"source", "format", "target"} {
-		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "pkg", part, "errors.go"), nil, 0)
+	for _, part := range []string{"source/errors.go", "format/refusal/refusal.go", "target/errors.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "pkg", part), nil, 0)
 		require.NoError(t, err)
 		found := 0
 		ast.Inspect(file, func(n ast.Node) bool {
