@@ -97,6 +97,9 @@ func (d *Decoder) decode(dst, src []byte, fill bool) (n, used int, err error) {
 
 // block decodes one block (RFC 1951, 3.2.3) and tells whether it is the last one.
 func (d *Decoder) block() (final bool, err error) {
+	if d.fill && d.out == len(d.dst) {
+		return false, errFull
+	}
 	header, err := d.bits.take(3)
 	if err != nil {
 		return false, err

@@ -69,6 +69,24 @@ func TestFullOutput(t *testing.T) {
 	}
 }
 
+// What follows the bytes that were asked for is not looked at.
+func TestFillStopsEarly(t *testing.T) {
+	var d inflate.Decoder
+	for name, src := range map[string]string{
+		"the block goes on":    "x 00 0300 fcff 6162",
+		"a bad block follows":  "x 00 0200 fdff 6162 ff",
+		"nothing follows":      "x 00 0200 fdff 6162",
+		"a bad symbol follows": "1 10 10010001 10010010 11000110",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dst := make([]byte, 2)
+			_, err := d.Fill(dst, parse(t, src))
+			require.NoError(t, err)
+			require.Equal(t, "ab", string(dst))
+		})
+	}
+}
+
 func TestTruncated(t *testing.T) {
 	var d inflate.Decoder
 	for name, plain := range plains() {
