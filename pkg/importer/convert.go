@@ -76,7 +76,7 @@ func (r *run) spool(ctx context.Context, i *inspected, scratch Target) (*localIm
 	if err := scratch.Fits(i.source.Size()); err != nil {
 		return nil, 0, scratchError(err)
 	}
-	if err := scratch.Prepare(ctx, 0, true); err != nil {
+	if err := scratch.Prepare(ctx, 0, chunkSize); err != nil {
 		return nil, 0, scratchError(err)
 	}
 	limit := scratch.Capacity()
@@ -124,7 +124,11 @@ func (r *run) write(ctx context.Context, image *localImage, size int64) error {
 		// The file grows with its data.
 		sized = 0
 	}
-	if err := r.prepare(ctx, sized, false); err != nil {
+	if err := r.prepare(ctx, sized); err != nil {
+		return err
+	}
+	// The tool writes in any order, past the target.
+	if err := r.target.ZeroAll(ctx); err != nil {
 		return err
 	}
 	format := image.format

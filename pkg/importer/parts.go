@@ -40,10 +40,12 @@ type Target interface {
 	Capacity() int64
 	// Fits returns an error with the size to ask for when a raw disk of size bytes does not fit.
 	Fits(size int64) error
-	// Prepare opens the target, drops its content and gives a file size bytes of zeros. inOrder
-	// promises growing offsets.
-	Prepare(ctx context.Context, size int64, inOrder bool) error
-	// WriteAt writes at a multiple of 4 KiB. Only the last piece may have another length.
+	// Prepare opens the target, drops its content and gives a file size bytes of zeros. Offsets
+	// and lengths of WriteAt are multiples of granule.
+	Prepare(ctx context.Context, size, granule int64) error
+	// ZeroAll makes all that is not written read as zero now.
+	ZeroAll(ctx context.Context) error
+	// WriteAt writes at a multiple of the granule. Only the last piece may have another length.
 	WriteAt(ctx context.Context, p []byte, off int64) (int, error)
 	// Written counts the bytes of data written since Prepare.
 	Written() int64

@@ -7,7 +7,7 @@ import (
 
 // stream writes a flat disk to the target as it comes.
 func (r *run) stream(ctx context.Context, i *inspected) error {
-	if err := r.prepare(ctx, max(i.size, 0), true); err != nil {
+	if err := r.prepare(ctx, max(i.size, 0)); err != nil {
 		return err
 	}
 	capacity := r.target.Capacity()
@@ -36,12 +36,12 @@ func (r *run) stream(ctx context.Context, i *inspected) error {
 
 // prepare empties the target. A device that is empty already is left alone: emptying it may
 // take so long that the server hangs up, and then this must not begin again.
-func (r *run) prepare(ctx context.Context, size int64, inOrder bool) error {
+func (r *run) prepare(ctx context.Context, size int64) error {
 	if r.prepared && r.target.Block() && r.target.Written() == 0 {
 		return nil
 	}
 	r.report.phase(Importing, "preparing the target")
-	if err := r.target.Prepare(ctx, size, inOrder); err != nil {
+	if err := r.target.Prepare(ctx, size, chunkSize); err != nil {
 		return err
 	}
 	r.prepared = true

@@ -30,13 +30,20 @@ func alignmentOf(f *os.File) (alignment, error) {
 	return alignment{block, int64(logical)}, nil
 }
 
-// clearDirect turns direct I/O off on the same descriptor.
-func clearDirect(f *os.File) error {
-	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+// setDirect turns direct I/O on or off on the same descriptor.
+func setDirect(f *os.File, on bool) error {
+	old, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 	if err != nil {
 		return err
 	}
-	_, err = unix.FcntlInt(f.Fd(), unix.F_SETFL, flags&^unix.O_DIRECT)
+	flags := old &^ unix.O_DIRECT
+	if on {
+		flags |= unix.O_DIRECT
+	}
+	if flags == old {
+		return nil
+	}
+	_, err = unix.FcntlInt(f.Fd(), unix.F_SETFL, flags)
 	return err
 }
 

@@ -35,6 +35,14 @@ func (d *device) open(flags int) (*os.File, error) {
 	return os.OpenFile(d.path, os.O_RDWR|unix.O_EXCL|flags, 0)
 }
 
+// reopen opens the device like open: what an earlier run wrote is there or not.
+func (d *device) reopen(flags int) (*os.File, error) { return d.open(flags) }
+
+// mark does nothing: a device has no place for it.
+func (d *device) mark(*os.File) error { return nil }
+
+func (d *device) unmark(*os.File) error { return nil }
+
 func (d *device) capacity() int64 { return d.size }
 
 func (d *device) tooLarge(size int64) error {
@@ -46,7 +54,7 @@ func (d *device) finish(*os.File, int64) error { return nil }
 
 // remove wipes the places where partition tables and file systems are looked for.
 func (d *device) remove(f *os.File) error {
-	if err := clearDirect(f); err != nil {
+	if err := setDirect(f, false); err != nil {
 		return ioError("wiping target", err)
 	}
 	zeros := make([]byte, min(1<<20, d.size))

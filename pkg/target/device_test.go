@@ -92,19 +92,19 @@ func TestDevice(t *testing.T) {
 		args    []string
 		onTmpfs bool
 		before  func(t *testing.T, device string)
-		mode    zeroing
+		punches bool
 	}{
-		"on a file":        {size: 16 * mib, mode: zeroed},
-		"4Kn":              {size: 16 * mib, args: []string{"-b", "4096"}, mode: zeroed},
-		"direct":           {size: 16 * mib, args: []string{"--direct-io=on"}, mode: zeroed},
-		"odd size":         {size: 16*mib + 512, mode: zeroed},
-		"in memory":        {size: 16 * mib, onTmpfs: true, mode: zeroed},
-		"cannot punch":     {size: 16 * mib, onTmpfs: true, mode: zeroRange, before: func(t *testing.T, device string) { runTool(t, "blkdiscard", "-z", device) }},
-		"cannot punch 4Kn": {size: 16 * mib, args: []string{"-b", "4096"}, onTmpfs: true, mode: zeroRange, before: func(t *testing.T, device string) { runTool(t, "blkdiscard", "-z", device) }},
+		"on a file":        {size: 16 * mib, punches: true},
+		"4Kn":              {size: 16 * mib, args: []string{"-b", "4096"}, punches: true},
+		"direct":           {size: 16 * mib, args: []string{"--direct-io=on"}, punches: true},
+		"odd size":         {size: 16*mib + 512, punches: true},
+		"in memory":        {size: 16 * mib, onTmpfs: true, punches: true},
+		"cannot punch":     {size: 16 * mib, onTmpfs: true, before: func(t *testing.T, device string) { runTool(t, "blkdiscard", "-z", device) }},
+		"cannot punch 4Kn": {size: 16 * mib, args: []string{"-b", "4096"}, onTmpfs: true, before: func(t *testing.T, device string) { runTool(t, "blkdiscard", "-z", device) }},
 	}
 	for name, c := range cases {
 		for _, disk := range []int{0, 5*mib + 1536, 15 * mib} {
-			for _, inOrder := range []bool{true, false} {
+			for _, all := range []bool{true, false} {
 				t.Run(name, func(t *testing.T) {
 					dir := t.TempDir()
 					if c.onTmpfs {
@@ -119,9 +119,11 @@ func TestDevice(t *testing.T) {
 					require.NoError(t, err)
 					require.True(t, target.Block())
 					require.Equal(t, c.size, target.Capacity())
-					require.NoError(t, target.Prepare(t.Context(), 0, inOrder))
-					if inOrder {
-						require.Equal(t, c.mode, target.zero)
+					require.NoError(t, target.Prepare(t.Context(), 0, block))
+					require.Equal(t, c.punches, target.Zeroed())
+					if all {
+						require.NoError(t, target.ZeroAll(t.Context()))
+						require.True(t, target.Zeroed())
 					}
 					require.True(t, target.direct)
 					content := sample(t, disk)
@@ -142,9 +144,10 @@ func TestDeviceIsZeroedByWritingAsTheLastResort(t *testing.T) {
 	device := loop(t, t.TempDir(), size, "-b", "4096")
 	target, err := Open(device)
 	require.NoError(t, err)
-	require.NoError(t, target.Prepare(t.Context(), 0, true))
+	require.NoError(t, target.Prepare(t.Context(), 0, block))
 	dirty(t, device, size)
-	target.zero = zeroWrite
+	target.zeroed.Store(false)
+	target.noZeroRange = true
 	content := sample(t, 5*mib+512)
 	fill(t, target, content, mib)
 	require.NoError(t, target.Commit(t.Context(), int64(len(content))))
@@ -161,7 +164,7 @@ func TestDeviceTooSmall(t *testing.T) {
 	require.Equal(t, TooLarge, reason(t, err))
 	require.ErrorContains(t, err, "at least 17Mi")
 	require.NoError(t, target.Fits(16*mib))
-	require.NoError(t, target.Prepare(t.Context(), 0, true))
+	require.NoError(t, target.Prepare(t.Context(), 0, block))
 	_, err = target.WriteAt(t.Context(), make([]byte, mib), 16*mib)
 	require.Equal(t, TooLarge, reason(t, err))
 	require.NoError(t, target.Discard())
@@ -176,7 +179,7 @@ func TestDeviceInUse(t *testing.T) {
 	undo(t, "umount", dir)
 	target, err := Open(device)
 	require.NoError(t, err)
-	err = target.Prepare(t.Context(), 0, true)
+	err = target.Prepare(t.Context(), 0, block)
 	require.Equal(t, TargetError, reason(t, err))
 	require.ErrorContains(t, err, "somebody else uses it")
 }
@@ -187,7 +190,7 @@ func TestDiscardedDeviceHoldsNoDisk(t *testing.T) {
 	device := loop(t, t.TempDir(), size)
 	target, err := Open(device)
 	require.NoError(t, err)
-	require.NoError(t, target.Prepare(t.Context(), 0, true))
+	require.NoError(t, target.Prepare(t.Context(), 0, block))
 	fill(t, target, bytes.Repeat([]byte{0x55}, size), mib)
 	require.NoError(t, target.Discard())
 	got := readDirect(t, device, size)
@@ -217,9 +220,9 @@ func openLossy(t *testing.T, device string, direct bool) *Target {
 	t.Helper()
 	target, err := Open(device)
 	require.NoError(t, err)
-	require.NoError(t, target.Prepare(t.Context(), 0, true))
+	require.NoError(t, target.Prepare(t.Context(), 0, block))
 	if !direct {
-		require.NoError(t, clearDirect(target.file))
+		require.NoError(t, setDirect(target.file, false))
 		target.direct = false
 	}
 	return target
@@ -242,7 +245,7 @@ func TestFullFileSystem(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, target.Capacity(), int64(8*mib))
 	require.Equal(t, TooLarge, reason(t, target.Fits(9*mib)))
-	require.NoError(t, target.Prepare(t.Context(), 0, true))
+	require.NoError(t, target.Prepare(t.Context(), 0, block))
 	err = writeAndCommit(t, target, 20*mib)
 	require.Equal(t, NoSpace, reason(t, err))
 	require.NoError(t, target.Discard())
@@ -271,7 +274,7 @@ func TestClaimSizeSuffices(t *testing.T) {
 				return
 			}
 			size = target.Capacity()
-			require.NoError(t, target.Prepare(t.Context(), 0, true))
+			require.NoError(t, target.Prepare(t.Context(), 0, block))
 			chunk := bytes.Repeat([]byte{0x55}, mib)
 			for off := int64(0); off < size; off += mib {
 				_, err := target.WriteAt(t.Context(), chunk[:min(mib, size-off)], off)

@@ -55,29 +55,6 @@ func freeBytes(dir string, old ...string) (int64, error) {
 	return free, nil
 }
 
-func (f *file) partial() string { return f.path + ".partial" }
-
-func (f *file) open(flags int) (*os.File, error) {
-	if f.volume {
-		if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	// A leftover is removed, not reused: it could be a link to something else.
-	if err := os.Remove(f.partial()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	file, err := os.OpenFile(f.partial(), os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW|flags, diskMode)
-	if err != nil {
-		return nil, err
-	}
-	// The umask of a shell must not decide who may use the disk.
-	if err := file.Chmod(diskMode); err != nil {
-		return nil, errors.Join(err, file.Close(), os.Remove(f.partial()))
-	}
-	return file, nil
-}
-
 // capacity leaves room for the file system's own records of a large file.
 func (f *file) capacity() int64 { return max(f.free-f.free/4096-64<<10, 0) / 512 * 512 }
 
@@ -119,16 +96,6 @@ func (f *file) remove(file *os.File) error {
 		return ioError("removing the unfinished target", err)
 	}
 	return nil
-}
-
-// ours tells whether the unfinished file is still the one that was opened.
-func (f *file) ours(file *os.File) bool {
-	opened, err := file.Stat()
-	if err != nil {
-		return false
-	}
-	there, err := os.Lstat(f.partial())
-	return err == nil && os.SameFile(opened, there)
 }
 
 func (f *file) block() bool { return false }

@@ -46,7 +46,7 @@ func openPrepared(t *testing.T, path string) *Target {
 	target, err := Open(path)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, target.Discard()) })
-	require.NoError(t, target.Prepare(t.Context(), 0, true))
+	require.NoError(t, target.Prepare(t.Context(), 0, block))
 	return target
 }
 
@@ -126,7 +126,7 @@ func TestBufferedWritesAreWholeToo(t *testing.T) {
 	dir := t.TempDir()
 	disk := sample(t, 20*mib+512)
 	target := openPrepared(t, dir)
-	require.NoError(t, clearDirect(target.file))
+	require.NoError(t, setDirect(target.file, false))
 	target.direct = false
 	fill(t, target, disk, mib)
 	require.NoError(t, target.Commit(t.Context(), int64(len(disk))))
@@ -158,7 +158,7 @@ func TestPrepareAgainStartsOver(t *testing.T) {
 	dir := t.TempDir()
 	target := openPrepared(t, dir)
 	fill(t, target, bytes.Repeat([]byte{0xff}, 8*mib), mib)
-	require.NoError(t, target.Prepare(t.Context(), 0, true))
+	require.NoError(t, target.Prepare(t.Context(), 0, block))
 	require.Zero(t, target.Written())
 	disk := sample(t, mib)
 	fill(t, target, disk, mib)
@@ -234,25 +234,45 @@ func TestTwoImportsIntoOneDirectory(t *testing.T) {
 	dir := t.TempDir()
 	first := openPrepared(t, dir)
 	fill(t, first, sample(t, 2*mib), mib)
-	second := openPrepared(t, dir)
-	err := first.Commit(t.Context(), 2*mib)
+	second, err := Open(dir)
+	require.NoError(t, err)
+	err = second.Prepare(t.Context(), 0, block)
 	require.Equal(t, TargetError, reason(t, err))
-	require.NoFileExists(t, filepath.Join(dir, DiskName), "half of the second disk must not be published by the first")
-	require.NoError(t, first.Discard())
-	fill(t, second, sample(t, mib), mib)
-	require.NoError(t, second.Commit(t.Context(), mib))
+	require.ErrorContains(t, err, "somebody else uses it")
+	require.Equal(t, TargetError, reason(t, second.Resume(t.Context(), 2*mib, block)))
+	require.NoError(t, first.Commit(t.Context(), 2*mib))
 	require.FileExists(t, filepath.Join(dir, DiskName))
+}
+
+func TestReplacedFileIsNotPublished(t *testing.T) {
+	dir := t.TempDir()
+	target := openPrepared(t, dir)
+	fill(t, target, sample(t, 2*mib), mib)
+	partial := filepath.Join(dir, DiskName+".partial")
+	require.NoError(t, os.Remove(partial))
+	require.NoError(t, os.WriteFile(partial, []byte("half of another disk"), 0o600))
+	err := target.Commit(t.Context(), 2*mib)
+	require.Equal(t, TargetError, reason(t, err))
+	require.ErrorContains(t, err, "somebody else replaced")
+	require.NoFileExists(t, filepath.Join(dir, DiskName))
+	require.NoError(t, target.Discard())
+	require.FileExists(t, partial, "it is not ours")
 }
 
 func TestWriteAtKeepsItsContract(t *testing.T) {
 	target := openPrepared(t, t.TempDir())
 	data := bytes.Repeat([]byte{1}, block)
 	_, err := target.WriteAt(t.Context(), data, 512)
-	require.Error(t, err)
+	require.ErrorContains(t, err, "not a multiple")
 	_, err = target.WriteAt(t.Context(), data, 4*block)
 	require.NoError(t, err)
-	_, err = target.WriteAt(t.Context(), data, 2*block)
+	_, err = target.WriteAt(t.Context(), data[:512], 2*block)
+	require.ErrorContains(t, err, "short and not the last one")
+	_, err = target.WriteAt(t.Context(), data[:512], 5*block)
+	require.NoError(t, err)
+	_, err = target.WriteAt(t.Context(), data, 6*block)
 	require.ErrorContains(t, err, "comes after")
+	require.ErrorContains(t, target.Commit(t.Context(), 5*block), "data was written up to")
 }
 
 func TestFitsSaysWhatToAskFor(t *testing.T) {
@@ -277,8 +297,9 @@ func TestIsZero(t *testing.T) {
 
 func TestCancelStopsZeroing(t *testing.T) {
 	target := openPrepared(t, t.TempDir())
-	target.zero = zeroWrite
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, target.makeZero(ctx, 0, 1<<40), context.Canceled)
+	require.ErrorIs(t, target.writeZeros(ctx, extent{0, 1 << 40}), context.Canceled)
+	_, err := target.fallocate(ctx, unix.FALLOC_FL_ZERO_RANGE, 0, 1<<40)
+	require.ErrorIs(t, err, context.Canceled)
 }

@@ -22,7 +22,7 @@ func OpenScratch(dir string) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Target{path: dir, place: &scratch{dir: dir, free: free}}, nil
+	return at(dir, &scratch{dir: dir, free: free}), nil
 }
 
 func (s *scratch) open(flags int) (*os.File, error) {
@@ -41,6 +41,14 @@ func (s *scratch) open(flags int) (*os.File, error) {
 	}
 	return f, nil
 }
+
+func (s *scratch) reopen(int) (*os.File, error) {
+	return nil, fail(TargetError, "a scratch file is never left behind")
+}
+
+func (s *scratch) mark(*os.File) error { return nil }
+
+func (s *scratch) unmark(*os.File) error { return nil }
 
 func (s *scratch) capacity() int64 { return s.free }
 

@@ -5,12 +5,11 @@
 package target
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-
-	"golang.org/x/sys/unix"
+	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -22,31 +21,53 @@ const (
 	block = 4096
 )
 
-// Target is one volume. Its methods must be called in this order: Open, Prepare, WriteAt …,
-// then Commit or Discard. Prepare may be called again to start over.
+// Target is one volume. Its methods are called in this order: Open, then Prepare or Resume,
+// then WriteAt and Sync by as many goroutines as like, then Commit, Keep or Discard. Prepare
+// may be called again to start over. After an error of the volume nothing can be written any
+// more: every later call returns that first error.
 type Target struct {
-	path   string
-	place  place
-	file   *os.File
-	direct bool
-	align  alignment
-	zero   zeroing
+	path  string
+	place place
 
-	inOrder  bool
-	next     int64 // everything below is written or zero, when inOrder
-	unsynced int64
-	written  int64
-	broken   error
+	// gate is held shared by those who write and sync, and alone by those who open, zero and
+	// close. What follows changes only under it.
+	gate    sync.RWMutex
+	file    *os.File
+	direct  bool
+	align   alignment
+	granule int64
+	zeroed  atomic.Bool
+	marked  atomic.Bool
+	// noZeroRange tells that the kernel once could not zero a range.
+	noZeroRange bool
+
+	covered ranges
+	bounds  bounds
+	buffers buffers
+	written atomic.Int64
+	broken  atomic.Pointer[error]
+
+	// syncs is held by whoever asks for the errors of stored pages. The kernel tells each of
+	// them once: nobody may be told that all is well while another holds the bad news. It is
+	// taken after gate.
+	syncs     sync.Mutex
+	unstarted atomic.Int64
+	unsynced  atomic.Int64
 }
 
 // place is what differs between a block device and a file.
 type place interface {
 	// open returns the descriptor for all writes, emptied. flags holds O_DIRECT or nothing.
 	open(flags int) (*os.File, error)
+	// reopen returns the descriptor of what an earlier run left.
+	reopen(flags int) (*os.File, error)
 	// capacity is the largest raw disk in bytes.
 	capacity() int64
 	// tooLarge says what to ask for when a disk of size bytes does not fit.
 	tooLarge(size int64) error
+	// mark tells later runs that there is something to resume; unmark takes that back.
+	mark(f *os.File) error
+	unmark(f *os.File) error
 	// finish makes the synced file the disk of size bytes.
 	finish(f *os.File, size int64) error
 	// remove leaves nothing that looks like a disk.
@@ -64,7 +85,11 @@ func Open(path string) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Target{path: path, place: p}, nil
+	return at(path, p), nil
+}
+
+func at(path string, p place) *Target {
+	return &Target{path: path, place: p, buffers: newBuffers()}
 }
 
 func lookAt(path string) (place, error) {
@@ -102,117 +127,31 @@ func (t *Target) Fits(size int64) error {
 	return t.place.tooLarge(size)
 }
 
-// Prepare opens the target, drops its old content and gives a file size bytes of zeros. After
-// it, all that is not written reads as zero at the latest after Settle. With inOrder, WriteAt
-// must come with growing offsets: a device that cannot be zeroed cheaply is then written only
-// once. It takes time on devices; ctx ends it between steps.
-func (t *Target) Prepare(ctx context.Context, size int64, inOrder bool) error {
-	if t.file == nil {
-		if err := t.open(); err != nil {
-			return err
-		}
-	}
-	if !t.place.block() {
-		for _, length := range []int64{0, size} {
-			if err := t.file.Truncate(length); err != nil {
-				return ioError("emptying target", err)
-			}
-		}
-	}
-	t.inOrder, t.next, t.written, t.unsynced = inOrder, 0, 0, 0
-	if !t.place.block() {
-		t.zero = zeroed
-		return nil
-	}
-	return t.prepareDevice(ctx)
-}
-
-func (t *Target) open() error {
-	f, err := t.place.open(unix.O_DIRECT)
-	t.direct = err == nil
-	if errors.Is(err, unix.EINVAL) {
-		// Some file systems refuse direct I/O.
-		f, err = t.place.open(0)
-	}
-	if err != nil {
-		return ioError("opening target "+t.path, err)
-	}
-	t.file = f
-	t.align, err = alignmentOf(f)
-	if err != nil {
-		return ioError("opening target", err)
-	}
-	if t.direct && t.align.offset == 0 {
-		t.direct = false
-		if err := clearDirect(f); err != nil {
-			return ioError("opening target", err)
-		}
-	}
-	return nil
-}
-
 // File is the open descriptor, for a tool that writes to the same inode.
 func (t *Target) File() *os.File { return t.file }
 
-// Written counts the bytes of data written by WriteAt. Holes do not count.
-func (t *Target) Written() int64 { return t.written }
+// Written counts the bytes of data written by WriteAt since Prepare or Resume. Holes do not
+// count.
+func (t *Target) Written() int64 { return t.written.Load() }
 
-// Settle sets the size of a file to size bytes, unless that is negative, zeroes what nobody
-// wrote, and stores all. Any error of any sync is final: the kernel would not report it
-// again. After it, File can be read at any offset.
-func (t *Target) Settle(ctx context.Context, size int64) error {
-	if t.broken != nil {
-		return t.broken
-	}
-	if err := t.settle(ctx, size); err != nil {
-		t.broken = err
-		return err
-	}
-	return nil
-}
+// Zeroed tells that what nobody wrote reads as zero already, and will after a loss of power. A
+// checkpoint is worth something only then: Resume does not know what was written. It is true
+// after Prepare, but for devices that cannot punch holes; there ZeroAll makes it true.
+func (t *Target) Zeroed() bool { return t.zeroed.Load() }
 
-func (t *Target) settle(ctx context.Context, size int64) error {
-	if err := t.zeroRest(ctx); err != nil {
-		return err
+// usable tells why nothing can be written. gate is held.
+func (t *Target) usable() error {
+	if err := t.broken.Load(); err != nil {
+		return *err
 	}
-	if size >= 0 && !t.place.block() {
-		if err := t.file.Truncate(size); err != nil {
-			return ioError("setting the size of target", err)
-		}
-	}
-	if err := t.file.Sync(); err != nil {
-		return ioError("syncing target", err)
-	}
-	if err := clearDirect(t.file); err != nil {
-		return ioError("syncing target", err)
-	}
-	t.direct = false
-	return nil
-}
-
-// Commit settles the disk and makes it visible under its name.
-func (t *Target) Commit(ctx context.Context, size int64) error {
-	if err := t.Settle(ctx, size); err != nil {
-		return err
-	}
-	if err := t.place.finish(t.file, size); err != nil {
-		return err
-	}
-	f := t.file
-	t.file = nil
-	if err := f.Close(); err != nil {
-		return ioError("closing target", err)
-	}
-	return nil
-}
-
-// Discard drops what was written, so that nothing can be mistaken for a disk. It does nothing
-// before Prepare and after Commit.
-func (t *Target) Discard() error {
 	if t.file == nil {
-		return nil
+		return fail(TargetError, "writing target: it is not open")
 	}
-	f := t.file
-	t.file = nil
-	return errors.Join(t.place.remove(f), f.Close())
+	return nil
+}
+
+// breaks makes err the answer to every later call, unless there is one already.
+func (t *Target) breaks(err error) error {
+	t.broken.CompareAndSwap(nil, &err)
+	return *t.broken.Load()
 }

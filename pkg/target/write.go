@@ -4,30 +4,39 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// writeBehind is how much buffered data is written before the kernel is told to start storing
-// it: dirty pages count against the memory of a pod, and a flood of them at the end makes the
-// last sync slow. Only used where direct I/O is refused.
-const writeBehind = 8 << 20
-
-// WriteAt writes p at off and keeps blocks of zeros as holes. off is a multiple of 4 KiB; so is
-// the length of p, but for the end of the disk, which is filled up with zeros. After an error
-// nothing can be written any more.
+// WriteAt writes p at off and keeps blocks of zeros as holes. off and the length of p are
+// multiples of the granule of Prepare; only the length of the last piece of the disk may be
+// any. Many goroutines may call it at once, in any order, with pieces that do not overlap.
 func (t *Target) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
-	if t.broken != nil {
-		return 0, t.broken
+	n, err := t.writeShared(ctx, p, off)
+	if err == nil && !t.zeroed.Load() && t.covered.full() {
+		err = t.ZeroAll(ctx)
+	}
+	return n, err
+}
+
+func (t *Target) writeShared(ctx context.Context, p []byte, off int64) (int, error) {
+	t.gate.RLock()
+	defer t.gate.RUnlock()
+	if err := t.usable(); err != nil {
+		return 0, err
+	}
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
 	}
 	if err := t.checkWrite(p, off); err != nil {
 		return 0, err
 	}
+	zeroed := t.zeroed.Load()
 	for done := 0; done < len(p); {
-		zeros, length := run(p[done:])
-		if !zeros {
-			if err := t.writeRun(ctx, p[done:done+length], off+int64(done)); err != nil {
-				t.broken = err
+		hole, length := run(p[done:], off+int64(done), zeroed)
+		if !hole {
+			if err := t.writeData(ctx, p[done:done+length], off+int64(done), zeroed); err != nil {
 				return done, err
 			}
 		}
@@ -37,28 +46,33 @@ func (t *Target) WriteAt(ctx context.Context, p []byte, off int64) (int, error) 
 }
 
 func (t *Target) checkWrite(p []byte, off int64) error {
+	end := off + int64(len(p))
 	switch {
-	case off < 0 || off%block != 0:
-		return fail(TargetError, fmt.Sprintf("writing target: offset %d is not a multiple of %d", off, block))
-	case t.inOrder && off < t.next:
-		return fail(TargetError, fmt.Sprintf("writing target: offset %d comes after %d", off, t.next))
-	case t.place.block() && off+int64(len(p)) > t.place.capacity():
-		return t.place.tooLarge(off + int64(len(p)))
+	case off < 0 || off%t.granule != 0:
+		return fail(TargetError, fmt.Sprintf("writing target: offset %d is not a multiple of %d", off, t.granule))
+	case t.place.block() && end > t.place.capacity():
+		return t.place.tooLarge(end)
+	case !t.bounds.claim(end, end%t.granule != 0):
+		return fail(TargetError, fmt.Sprintf("writing target: the piece of %d bytes at %d is short and not the last one, or comes after it", len(p), off))
 	}
 	return nil
 }
 
-// run returns the length of the longest start of p that is all data or all zeros, in blocks.
-func run(p []byte) (zeros bool, length int) {
-	zeros = isZero(p[:min(block, len(p))])
-	for length = min(block, len(p)); length < len(p); {
+// run returns the length of the longest start of p that is all data or all holes. Blocks are
+// counted from the start of the disk, where p is at off. Where the volume is not zeroed, only
+// whole blocks are holes: their edges can be zeroed without writing.
+func run(p []byte, off int64, zeroed bool) (hole bool, length int) {
+	isHole := func(b []byte) bool { return (zeroed || len(b) == block) && isZero(b) }
+	length = min(block-int(off%block), len(p))
+	hole = isHole(p[:length])
+	for length < len(p) {
 		next := min(length+block, len(p))
-		if isZero(p[length:next]) != zeros {
+		if isHole(p[length:next]) != hole {
 			break
 		}
 		length = next
 	}
-	return zeros, length
+	return hole, length
 }
 
 // isZero compares p with itself one byte on, which runs at the speed of memory.
@@ -66,22 +80,32 @@ func isZero(p []byte) bool {
 	return len(p) == 0 || p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1])
 }
 
-// writeRun writes data and, on a device that is not zeroed yet, the gap before it.
-func (t *Target) writeRun(ctx context.Context, p []byte, off int64) error {
-	if t.inOrder {
-		if err := t.zeroGap(ctx, off); err != nil {
-			return err
-		}
+// writeData writes what is no hole in the form that the descriptor takes.
+func (t *Target) writeData(ctx context.Context, p []byte, off int64, zeroed bool) error {
+	unit := t.unit()
+	inPlace := int64(len(p)) / unit * unit
+	if t.direct && !aligned(p, t.align.memory) {
+		inPlace = 0
 	}
-	if err := t.pwrite(t.padded(p), off); err != nil {
+	if err := t.pwrite(p[:inPlace], off); err != nil {
 		return err
 	}
-	t.written += int64(len(p))
-	t.next = max(t.next, off+roundUp(int64(len(p)), t.unit()))
+	for rest := p[inPlace:]; len(rest) > 0; {
+		n, err := t.copied(ctx, rest, off+int64(len(p)-len(rest)))
+		if err != nil {
+			return err
+		}
+		rest = rest[n:]
+	}
+	t.written.Add(int64(len(p)))
+	if !zeroed {
+		t.covered.add(off, off+roundUp(int64(len(p)), unit))
+	}
 	return nil
 }
 
-// unit is what the length of a write is a multiple of. Blocks are, so only the end is padded.
+// unit is what the length of a write is a multiple of. Granules are, so only the end is filled
+// up with zeros.
 func (t *Target) unit() int64 {
 	if t.direct {
 		return t.align.offset
@@ -89,16 +113,17 @@ func (t *Target) unit() int64 {
 	return 1
 }
 
-// padded returns p in a form that the descriptor takes: filled up with zeros to the unit, at
-// an aligned address.
-func (t *Target) padded(p []byte) []byte {
-	length := roundUp(int64(len(p)), t.unit())
-	if !t.direct || length == int64(len(p)) && aligned(p, t.align.memory) {
-		return p
+// copied writes the start of p from an aligned buffer and returns its length.
+func (t *Target) copied(ctx context.Context, p []byte, off int64) (int, error) {
+	buffer, err := t.buffers.get(ctx, t.align.memory)
+	if err != nil {
+		return 0, err
 	}
-	buffer := alignedBuffer(int(length), t.align.memory)
-	copy(buffer, p)
-	return buffer
+	defer t.buffers.put(buffer)
+	n := copy(buffer, p)
+	length := int(roundUp(int64(n), t.unit()))
+	clear(buffer[n:length])
+	return n, t.pwrite(buffer[:length], off)
 }
 
 func (t *Target) pwrite(p []byte, off int64) error {
@@ -111,18 +136,46 @@ func (t *Target) pwrite(p []byte, off int64) error {
 			err = unix.EIO
 		}
 		if err != nil {
-			return ioError(fmt.Sprintf("writing target at byte %d", off), err)
+			return t.breaks(ioError(fmt.Sprintf("writing target at byte %d", off), err))
 		}
 		p, off = p[n:], off+int64(n)
-		t.unsynced += int64(n)
-	}
-	if t.direct || t.unsynced < writeBehind {
-		return nil
-	}
-	t.unsynced = 0
-	// Only the flag WRITE: the WAIT flags would take the error away from the last sync.
-	if err := unix.SyncFileRange(int(t.file.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE); err != nil {
-		return ioError("writing target", err)
+		if err := t.behind(int64(n)); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// bounds remembers where the disk ends, so that the zeros that fill up its last piece cannot
+// come over data, and no data is cut off.
+type bounds struct {
+	mutex sync.Mutex
+	// end is the end of all pieces, tail that of the short one, 0 before it came.
+	end, tail int64
+}
+
+func (b *bounds) reset() {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	b.end, b.tail = 0, 0
+}
+
+// claim tells whether a piece that ends at end may be written.
+func (b *bounds) claim(end int64, short bool) bool {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	if b.tail != 0 && end > b.tail || short && (b.end > end || b.tail != 0 && b.tail != end) {
+		return false
+	}
+	if short {
+		b.tail = end
+	}
+	b.end = max(b.end, end)
+	return true
+}
+
+func (b *bounds) last() int64 {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return b.end
 }

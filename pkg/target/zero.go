@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,99 +12,120 @@ import (
 // zeroStep is how much is zeroed in one call, so that a signal is seen in between.
 const zeroStep = 1 << 30
 
-// zeroing is how the parts of a device that are not written become zero.
-type zeroing int
-
-const (
-	// zeroed: they are zero already.
-	zeroed zeroing = iota
-	// zeroRange: the kernel zeroes them when asked, and may have to write.
-	zeroRange
-	// zeroWrite: zeros are written.
-	zeroWrite
-)
-
-// prepareDevice zeroes a device. Punching holes zeroes without writing, or the kernel says
-// that it cannot. BLKDISCARD promises nothing and is never used.
-func (t *Target) prepareDevice(ctx context.Context) error {
-	size := t.place.capacity()
-	err := t.fallocate(ctx, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, size)
-	if err == nil {
-		t.zero = zeroed
+// zeroDevice zeroes a device if that costs no writes: punching holes zeroes, or the kernel
+// says that it cannot. BLKDISCARD promises nothing and is never used. A device that cannot is
+// zeroed where nobody wrote, when all is written.
+func (t *Target) zeroDevice(ctx context.Context) error {
+	punched, err := t.fallocate(ctx, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, t.place.capacity())
+	if errors.Is(err, unix.ENOTSUP) {
+		// Support may end at any step: it is a property of the range, not of the device.
+		t.covered.add(0, punched)
 		return nil
 	}
-	if !errors.Is(err, unix.ENOTSUP) {
+	if err != nil {
 		return err
 	}
-	t.zero = zeroRange
-	if t.inOrder {
+	return t.nowZeroed()
+}
+
+// ZeroAll makes all that nobody wrote read as zero now, and writes it if it must. It is for a
+// tool that writes through File, and for a checkpoint. It returns at once when Zeroed.
+func (t *Target) ZeroAll(ctx context.Context) error {
+	t.gate.Lock()
+	defer t.gate.Unlock()
+	if err := t.usable(); err != nil {
+		return err
+	}
+	return t.zeroGaps(ctx)
+}
+
+// zeroGaps zeroes what nobody wrote. gate is held alone: what is being written is no gap.
+func (t *Target) zeroGaps(ctx context.Context) error {
+	if t.zeroed.Load() {
 		return nil
 	}
-	// The writes come in any order and from elsewhere: all must be zero before.
-	if err := t.makeZero(ctx, 0, size); err != nil {
+	for gap := range t.covered.gaps(t.place.capacity()) {
+		if err := t.zeroGap(ctx, gap); err != nil {
+			return err
+		}
+	}
+	return t.nowZeroed()
+}
+
+func (t *Target) nowZeroed() error {
+	if err := t.datasync(); err != nil {
 		return err
 	}
-	t.zero = zeroed
+	t.zeroed.Store(true)
+	t.covered.reset()
 	return nil
 }
 
-// zeroGap zeroes what lies between the last write and off.
-func (t *Target) zeroGap(ctx context.Context, off int64) error {
-	if t.zero == zeroed || off <= t.next {
-		return nil
+// zeroGap zeroes whole blocks and pages by the kernel, and writes the edges: the kernel
+// refuses less than a block of the device, yet shows zeros from the page cache for some of it.
+// A page with data that is only in the page cache is never touched.
+func (t *Target) zeroGap(ctx context.Context, gap extent) error {
+	unit := max(block, t.align.offset, int64(os.Getpagesize()))
+	inner := extent{roundUp(gap.off, unit), gap.end / unit * unit}
+	if inner.off >= inner.end {
+		return t.writeZeros(ctx, gap)
 	}
-	return t.makeZero(ctx, t.next, off-t.next)
-}
-
-// zeroRest zeroes what lies behind the last write.
-func (t *Target) zeroRest(ctx context.Context) error {
-	if t.zero == zeroed {
-		return nil
+	if err := t.writeZeros(ctx, extent{gap.off, inner.off}); err != nil {
+		return err
 	}
-	return t.zeroGap(ctx, t.place.capacity())
-}
-
-// makeZero zeroes a range by ZERO_RANGE, or by writing once that is not supported. Support
-// may end at any call: it is a property of the range, not of the device.
-func (t *Target) makeZero(ctx context.Context, off, length int64) error {
-	if t.zero == zeroRange {
-		err := t.fallocate(ctx, unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, length)
-		if !errors.Is(err, unix.ENOTSUP) {
+	if !t.noZeroRange {
+		done, err := t.fallocate(ctx, unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, inner.off, inner.end)
+		t.noZeroRange = errors.Is(err, unix.ENOTSUP)
+		if err != nil && !t.noZeroRange {
 			return err
 		}
-		t.zero = zeroWrite
+		inner.off = done
 	}
-	zeros := alignedBuffer(1<<20, max(t.align.memory, 1))
-	for end := off + length; off < end; {
+	return t.writeZeros(ctx, extent{inner.off, gap.end})
+}
+
+func (t *Target) writeZeros(ctx context.Context, e extent) error {
+	if e.off >= e.end {
+		return nil
+	}
+	zeros, err := t.buffers.get(ctx, max(t.align.memory, 1))
+	if err != nil {
+		return err
+	}
+	defer t.buffers.put(zeros)
+	clear(zeros)
+	for e.off < e.end {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		n := min(int64(len(zeros)), end-off)
-		if err := t.pwrite(zeros[:n], off); err != nil {
+		n := min(int64(len(zeros)), e.end-e.off)
+		if err := t.pwrite(zeros[:n], e.off); err != nil {
 			return err
 		}
-		off += n
+		e.off += n
 	}
 	return nil
 }
 
-func (t *Target) fallocate(ctx context.Context, mode uint32, off, length int64) error {
-	for end := off + length; off < end; off += zeroStep {
+// fallocate works in steps from off to before end and returns how far it came. ENOTSUP is
+// returned as it is.
+func (t *Target) fallocate(ctx context.Context, mode uint32, off, end int64) (int64, error) {
+	for ; off < end; off = min(off+zeroStep, end) {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return off, context.Cause(ctx)
 		}
 		err := unix.EINTR
 		for err == unix.EINTR {
 			err = errno(unix.Fallocate(int(t.file.Fd()), mode, off, min(zeroStep, end-off)))
 		}
 		if err == unix.ENOTSUP || err == unix.ENOSYS {
-			return unix.ENOTSUP
+			return off, unix.ENOTSUP
 		}
 		if err != 0 {
-			return ioError(fmt.Sprintf("zeroing target at byte %d", off), err)
+			return off, t.breaks(ioError(fmt.Sprintf("zeroing target at byte %d", off), err))
 		}
 	}
-	return nil
+	return end, nil
 }
 
 func errno(err error) unix.Errno {
