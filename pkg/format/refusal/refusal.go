@@ -14,6 +14,7 @@ const (
 	TruncatedImage    = "TruncatedImage"
 	UnsafeImage       = "UnsafeImage"
 	ConversionFailed  = "ConversionFailed"
+	ScratchRequired   = "ScratchRequired"
 	NoSpace           = "NoSpace"
 	TargetError       = "TargetError"
 	InternalError     = "InternalError"
