@@ -41,6 +41,8 @@ type site struct {
 
 	mu   sync.Mutex
 	hits map[string]int
+	// broken are the paths whose one cut was made.
+	broken map[string]bool
 	// leaked are requests elsewhere that brought a secret.
 	leaked []string
 }
@@ -112,7 +114,7 @@ func makeImages(t *testing.T) map[string][]byte {
 
 func newSite(t *testing.T, images map[string][]byte) *site {
 	t.Helper()
-	s := &site{images: images, hits: map[string]int{}}
+	s := &site{images: images, hits: map[string]int{}, broken: map[string]bool{}}
 	s.Server = httptest.NewServer(s)
 	s.secure = httptest.NewUnstartedServer(s)
 	s.secure.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -169,15 +171,21 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusTooManyRequests)
 	case "cut": // every answer after so many bytes
 		serve(&cutWriter{ResponseWriter: w, left: number})
-	case "once": // the first answer after so many bytes
-		if n == 0 {
-			serve(&cutWriter{ResponseWriter: w, left: number})
+	case "once": // the first answer that reaches this byte of the image, but for the look at its end
+		first, last := 0, len(body)-1
+		_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &first, &last)
+		s.mu.Lock()
+		cut := !s.broken[r.URL.Path] && first <= number && number <= last && last-first >= 512
+		s.broken[r.URL.Path] = s.broken[r.URL.Path] || cut
+		s.mu.Unlock()
+		if cut {
+			serve(&cutWriter{ResponseWriter: w, left: number - first})
 			return
 		}
 		serve(w)
-	case "weak": // the same without a strong validator
+	case "weak": // the first whole image, after so many bytes, and never a strong validator
 		w.Header().Set("ETag", `W/"x"`)
-		if n == 0 {
+		if n == 1 {
 			serve(&cutWriter{ResponseWriter: w, left: number})
 			return
 		}

@@ -86,6 +86,30 @@ func (i *fileImage) Read(ctx context.Context, p []byte) (int, error) {
 	return 0, failBy(SourceRefused, fmt.Sprintf("reading %s at byte %d", i.name, i.offset), err)
 }
 
+// ReadAt implements Image.
+func (i *fileImage) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	n, err := i.file.ReadAt(p, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return n, failBy(SourceRefused, fmt.Sprintf("reading %s at byte %d", i.name, off), err)
+	}
+	if changed := i.unchanged(); !errors.Is(changed, io.EOF) {
+		return 0, changed
+	}
+	return n, err
+}
+
+// Ranged implements Image.
+func (i *fileImage) Ranged() bool { return true }
+
+// Rewind implements Image.
+func (i *fileImage) Rewind(context.Context) error {
+	i.offset = 0
+	return nil
+}
+
 // unchanged returns io.EOF, or an error when the file was written to meanwhile.
 func (i *fileImage) unchanged() error {
 	stat, err := i.file.Stat()

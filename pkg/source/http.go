@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync"
 
 	"golang.org/x/net/http/httpproxy"
 )
@@ -16,12 +17,16 @@ type client struct {
 	// own and repeat whole URLs in its errors.
 	transport *http.Transport
 	guard     *guard
-	// start is the URL the user gave; place is where the image was found, after redirects.
-	// Parts are asked for at place first: another mirror might hold other bytes.
-	start, place hop
-	credentials  http.Header
-	pin          Revision
-	clock        Clock
+	// start is the URL the user gave.
+	start       hop
+	credentials http.Header
+	pin         Revision
+	clock       Clock
+
+	mu sync.Mutex
+	// place is where the image was found, after redirects. It is asked first: another mirror
+	// might hold other bytes.
+	place hop
 }
 
 func newClient(u *url.URL, o Options) *client {
@@ -77,7 +82,7 @@ func proxyError(answer *http.Response) error {
 type part struct {
 	// first and last are offsets; last -1 means to the end.
 	first, last int64
-	// etag is the strong validator that the part must belong to.
+	// etag is the strong validator that the part must belong to; empty before it is known.
 	etag string
 }
 
@@ -93,14 +98,21 @@ func (p part) header() http.Header {
 		last = fmt.Sprint(p.last)
 	}
 	h.Set("Range", fmt.Sprintf("bytes=%d-%s", p.first, last))
-	h.Set("If-Range", p.etag)
+	if p.etag != "" {
+		// A server that knows If-Match need not send the whole of an image that changed.
+		h.Set("If-Match", p.etag)
+		h.Set("If-Range", p.etag)
+	}
 	return h
 }
 
 // get asks for a part and returns the answer behind all redirects, with any status.
 func (c *client) get(ctx context.Context, p part) (*http.Response, error) {
-	response, end, err := c.walk(ctx, c.place, p)
-	if err == nil && !p.whole() && c.place != c.start && refused(response.StatusCode) {
+	c.mu.Lock()
+	place := c.place
+	c.mu.Unlock()
+	response, end, err := c.walk(ctx, place, p)
+	if err == nil && place != c.start && refused(response.StatusCode) {
 		// The place was good for a while only, for example a signed URL.
 		_ = response.Body.Close()
 		response, end, err = c.walk(ctx, c.start, p)
@@ -108,8 +120,10 @@ func (c *client) get(ctx context.Context, p part) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.whole() {
+	if response.StatusCode == http.StatusOK || response.StatusCode == http.StatusPartialContent {
+		c.mu.Lock()
 		c.place = end
+		c.mu.Unlock()
 	}
 	return response, nil
 }
@@ -148,7 +162,7 @@ func (c *client) ask(ctx context.Context, h hop, p part) (*http.Response, error)
 		return nil, fail(SourceRefused, "opening source: not a URL that can be asked for")
 	}
 	request.Header = p.header()
-	if strong(c.pin.ETag) {
+	if p.etag == "" && strong(c.pin.ETag) {
 		request.Header.Set("If-Match", c.pin.ETag)
 	}
 	if h.secrets {

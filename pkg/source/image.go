@@ -2,83 +2,132 @@ package source
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 )
 
-// httpImage reads one image over one connection at a time and resumes when it breaks.
+// headSize is what the opening request asks for, in bytes: more than the importer looks at
+// before it decides, and little to throw away when it then leaves.
+const headSize = 256 << 10
+
+// httpImage reads one image over HTTP: in pieces over several connections when the server
+// has proved that it sends them, else over one connection from the first byte to the last.
 type httpImage struct {
 	client  *client
 	options Options
+	pace    *pace
+	facts
+	// offset is where Read is.
+	offset int64
 
+	// head is the answer to the opening request and stays; nil when there are no ranges.
+	head []byte
+	// window reads ahead behind head. It is nil until Read gets there.
+	window *window
+
+	// stream is the one answer when there are no ranges, and turn the try that opened it.
+	stream *stream
+	turn   *turn
+	// ended is the length that the end of the answer showed, 0 before.
+	ended int64
+}
+
+// facts are what the opening answer says about the image.
+type facts struct {
 	size        int64
 	framed      bool
-	ranges      bool
 	revision    Revision
 	contentType string
-
-	offset int64
-	stream *stream
-	// tries counts failures in a row without progress; mark is the offset at the last one.
-	tries int
-	mark  int64
 }
 
 var _ Image = (*httpImage)(nil)
 
-// openHTTP asks for the image from its first byte; the answer's body is what Read reads.
+// openHTTP asks for the first bytes of the image. The answer proves whether the server can
+// send parts; Accept-Ranges only claims it. A server without ranges sends the whole image,
+// which Read then reads, so that nothing was asked in vain. Only one that sends a part
+// without a strong ETag to tell its revision is asked a second time.
 func openHTTP(ctx context.Context, u *url.URL, o Options) (*httpImage, error) {
-	i := &httpImage{client: newClient(u, o), options: o}
-	for {
-		err := i.start(ctx)
-		if err == nil {
-			return i, nil
-		}
-		if err := i.waitAfter(ctx, err); err != nil {
-			i.client.close()
-			return nil, err
-		}
+	i := &httpImage{client: newClient(u, o), options: o, pace: newPace(o)}
+	if err := i.open(ctx); err != nil {
+		i.client.close()
+		return nil, err
 	}
+	return i, nil
 }
 
-// start makes one try to open the whole image.
-func (i *httpImage) start(ctx context.Context) error {
-	s, r, err := openStream(ctx, i.client, part{}, i.options.StallTimeout)
+func (i *httpImage) open(ctx context.Context) error {
+	asked := part{first: 0, last: headSize - 1}
+	var s *stream
+	err := i.pace.try(ctx, func(t *turn) error {
+		i.turn = t
+		var r *http.Response
+		var err error
+		if s, r, err = openStream(ctx, i.client, asked, i.options.StallTimeout); err != nil {
+			return err
+		}
+		if unproved(asked, r) {
+			s.close()
+			if isEmpty(r) {
+				return fail(EmptySource, i.Name()+" has no bytes")
+			}
+			asked = part{}
+			if s, r, err = openStream(ctx, i.client, asked, i.options.StallTimeout); err != nil {
+				return err
+			}
+		}
+		if err := i.accept(asked, r); err != nil {
+			s.close()
+			return err
+		}
+		if r.StatusCode == http.StatusPartialContent {
+			i.head = make([]byte, min(headSize, i.size))
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	if err := i.accept(r); err != nil {
-		s.close()
-		return err
+	if i.Ranged() {
+		return i.fetch(ctx, i.head, 0, s, nil)
 	}
 	i.stream = s
 	return nil
 }
 
-func (i *httpImage) accept(r *http.Response) error {
+// accept takes what an opening answer says about the image.
+func (i *httpImage) accept(asked part, r *http.Response) error {
 	u := i.client.start.url
 	if err := checkStatus(u, r, i.options.Clock.Now()); err != nil {
 		return err
 	}
+	size := r.ContentLength
 	if r.StatusCode == http.StatusPartialContent {
-		return fail(SourceRefused, name(u)+" sends a part of the image when asked for the whole")
+		if asked.whole() {
+			return fail(SourceRefused, name(u)+" sends a part of the image when asked for the whole")
+		}
+		c, _ := parseContentRange(r.Header.Get("Content-Range"))
+		size = c.total
 	}
-	i.size = r.ContentLength
+	i.size = size
 	// Without a length and without chunks the end of the connection is the end of the image.
 	i.framed = i.size >= 0 || len(r.TransferEncoding) > 0 || r.ProtoMajor > 1
-	i.ranges = strings.EqualFold(r.Header.Get("Accept-Ranges"), "bytes")
 	i.revision = Revision{ETag: r.Header.Get("ETag"), LastModified: r.Header.Get("Last-Modified"), Length: max(i.size, 0)}
 	i.contentType, _, _ = mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if i.size == 0 {
 		return fail(EmptySource, name(u)+" has no bytes")
 	}
 	return checkPin(u, i.options.Pin, i.revision)
+}
+
+// learn takes the length that a part names, when it was not known.
+func (i *httpImage) learn(size int64) {
+	if i.size < 0 {
+		i.size = size
+	}
 }
 
 // checkPin compares what is served with what is wanted. A length that the server does not
@@ -103,154 +152,51 @@ func (i *httpImage) Read(ctx context.Context, p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	for {
-		if i.size >= 0 && i.offset == i.size {
-			return 0, io.EOF
-		}
-		if i.size >= 0 {
-			p = p[:min(int64(len(p)), i.size-i.offset)]
-		}
-		n, err := i.stream.read(p)
+	if !i.Ranged() {
+		return i.readForward(ctx, p)
+	}
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	if i.offset == i.size {
+		return 0, io.EOF
+	}
+	if i.offset < int64(len(i.head)) {
+		n := copy(p, i.head[i.offset:])
 		i.offset += int64(n)
-		if n > 0 {
-			return n, nil
-		}
-		if errors.Is(err, io.EOF) && i.size < 0 {
-			return 0, i.end()
-		}
-		if err := i.resume(ctx, i.broken(ctx, err)); err != nil {
-			return 0, err
-		}
+		return n, nil
 	}
+	if i.window == nil {
+		i.window = &window{size: i.size, fetch: func(ctx context.Context, p []byte, off int64, arrived func(n int)) error {
+			return i.fetch(ctx, p, off, nil, arrived)
+		}}
+		i.window.start(ctx, i.offset, i.options.Connections)
+	}
+	n, err := i.window.read(ctx, p)
+	i.offset += int64(n)
+	return n, err
 }
 
-// end judges the end of an image whose length was not known.
-func (i *httpImage) end() error {
-	u := i.client.start.url
-	if i.offset == 0 {
-		return fail(EmptySource, name(u)+" has no bytes")
-	}
-	if err := checkPin(u, i.options.Pin, Revision{ETag: i.revision.ETag, LastModified: i.revision.LastModified, Length: i.offset}); err != nil {
-		return err
-	}
-	return io.EOF
-}
-
-// broken says what ended the stream before the image was whole.
-func (i *httpImage) broken(ctx context.Context, err error) error {
-	u := i.client.start.url
-	at := fmt.Sprintf("reading %s at byte %d", name(u), i.offset)
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case errors.Is(err, errStalled):
-		return fail(Stalled, fmt.Sprintf("%s: nothing came for %s", at, i.options.StallTimeout))
-	}
-	return failBy(ConnectionFailed, at, plain(err))
-}
-
-// resume opens the rest of the image after cause ended the stream.
-func (i *httpImage) resume(ctx context.Context, cause error) error {
-	i.stream.close()
-	if i.offset-i.mark >= progressBytes {
-		i.tries = 0
-	}
-	i.mark = i.offset
-	if !strong(i.revision.ETag) && i.offset > 0 {
-		return startOver(cause)
-	}
-	for {
-		if err := i.waitAfter(ctx, cause); err != nil {
-			return err
-		}
-		err := i.reopen(ctx)
-		if err == nil {
-			return nil
-		}
-		cause = known(err)
-	}
-}
-
-// known turns a host that does not exist into a name server that errs: the host was there.
-func known(err error) error {
-	var e *Error
-	if !errors.As(err, &e) || e.reason != HostNotFound {
-		return err
-	}
-	return fail(LookupFailed, e.message)
-}
-
-// reopen makes one try to open the rest of the image.
-func (i *httpImage) reopen(ctx context.Context) error {
-	p := part{first: i.offset, last: -1, etag: i.revision.ETag}
-	if i.offset == 0 {
-		// Nothing was read yet, but the first answer has been checked and shown: it must be the same.
-		p = part{}
-	}
-	s, r, err := openStream(ctx, i.client, p, i.options.StallTimeout)
-	if err != nil {
-		return err
-	}
-	if err := i.acceptRest(p, r); err != nil {
-		s.close()
-		return err
-	}
-	i.stream = s
-	return nil
-}
-
-func (i *httpImage) acceptRest(p part, r *http.Response) error {
-	u := i.client.start.url
-	if p.whole() {
-		before := *i
-		if err := i.accept(r); err != nil {
-			return err
-		}
-		if i.revision != before.revision || i.size != before.size {
-			return &Error{reason: SourceUnstable, message: name(u) + " changed while it was read", startOver: true}
-		}
+// Rewind implements Image.
+func (i *httpImage) Rewind(ctx context.Context) error {
+	i.offset = 0
+	if i.Ranged() {
+		i.stopWindow()
 		return nil
 	}
-	if r.StatusCode != http.StatusRequestedRangeNotSatisfiable {
-		if err := checkStatus(u, r, i.options.Clock.Now()); err != nil {
-			return err
-		}
-	}
-	c, err := checkPart(u, p, r, i.size)
-	if err != nil {
-		return err
-	}
-	// A part may end before the image does: only now is its end known for sure.
-	i.size = c.total
-	return nil
+	i.stream.close()
+	return i.reopen(ctx)
 }
 
-// startOver marks an error: the image may be opened again, but not resumed.
-func startOver(cause error) error {
-	var e *Error
-	if !errors.As(cause, &e) {
-		return cause
+func (i *httpImage) stopWindow() {
+	if i.window != nil {
+		i.window.stop()
+		i.window = nil
 	}
-	again := *e
-	again.message += ", and the server gives no strong ETag to resume with"
-	again.startOver = true
-	return &again
 }
 
-// waitAfter counts a failed try and waits before the next one, or returns err as final.
-func (i *httpImage) waitAfter(ctx context.Context, err error) error {
-	var e *Error
-	if !errors.As(err, &e) || e.startOver {
-		return err
-	}
-	i.tries++
-	wait, again := nextTry(e, i.tries, i.options.Jitter())
-	if !again {
-		return err
-	}
-	i.options.Notice(fmt.Sprintf("%s: %v; next try in %s", e.Reason(), err, wait.Round(100*time.Millisecond)))
-	return i.options.Clock.Sleep(ctx, wait)
-}
+// Ranged implements Image.
+func (i *httpImage) Ranged() bool { return i.head != nil }
 
 // Size implements Image.
 func (i *httpImage) Size() int64 { return i.size }
@@ -271,7 +217,16 @@ func (i *httpImage) Name() string { return name(i.client.start.url) }
 
 // Close implements Image.
 func (i *httpImage) Close() error {
-	i.stream.close()
+	i.stopWindow()
+	if i.stream != nil {
+		i.stream.close()
+	}
 	i.client.close()
 	return nil
+}
+
+// isMultipart tells an answer that wraps parts in a body of its own, which is never asked for.
+func isMultipart(r *http.Response) bool {
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return strings.HasPrefix(kind, "multipart/")
 }

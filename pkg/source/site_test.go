@@ -132,6 +132,13 @@ func (s *site) count() int {
 	return len(s.requests)
 }
 
+// bytes counts what was sent of bodies.
+func (s *site) bytes() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sent
+}
+
 // url is the address of the image, with a secret in its query.
 func (s *site) url() string { return s.URL + "/disk.img?sig=" + canary }
 

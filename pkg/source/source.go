@@ -29,11 +29,15 @@ type Options struct {
 	CAs *x509.CertPool
 	// Pin is the only revision that may be read; its empty fields are not checked.
 	Pin Revision
-	// Notice is told, for people, about waits and retries. May be nil.
+	// Connections is how many may be open at once when the server sends parts. 0 means 4.
+	Connections int
+	// Notice is told, for people, about waits and retries: one call at a time, from any
+	// goroutine. May be nil.
 	Notice func(message string)
 	// HeaderTimeout bounds the connection and the wait for the first byte of an answer. 0 means 30 s.
 	HeaderTimeout time.Duration
-	// StallTimeout bounds the silence within an answer. 0 means 60 s.
+	// StallTimeout bounds the silence within an answer. An answer that brings less than 4 KiB/s
+	// over this time counts as silent too. The time in which nobody reads does not count. 0 means 60 s.
 	StallTimeout time.Duration
 	// Clock is the time for waits between tries. nil means the real one.
 	Clock Clock
@@ -44,6 +48,9 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
+	if o.Connections <= 0 {
+		o.Connections = 4
+	}
 	if o.Notice == nil {
 		o.Notice = func(string) {}
 	}
@@ -62,11 +69,25 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Image is one open source, read once from the start to the end.
+// Image is one open source. Read, Rewind and Close are for one goroutine; ReadAt is for many.
 type Image interface {
-	// Read fills p like an io.Reader. It retries and resumes by itself; an error it returns is
-	// final for this Image. io.EOF comes only after the last byte that the source promised.
+	// Read fills p like an io.Reader. When Ranged it reads ahead over several connections and
+	// holds at most one piece of 4 MiB more than there are. It retries and resumes by itself;
+	// an error it returns is final for this Image until Rewind. io.EOF comes only after the last
+	// byte that the source promised.
 	Read(ctx context.Context, p []byte) (int, error)
+	// ReadAt fills p with the bytes from off on, as io.ReaderAt does, and does not move Read.
+	// Many calls may run at once; no more reach the source than Options.Connections. It retries
+	// and resumes like Read, so that its error is final. It fails when not Ranged.
+	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
+	// Ranged tells that bytes can be read at random and are all of one revision: the server
+	// has sent a part with a strong ETag, or the source is a file.
+	Ranged() bool
+	// Rewind lets Read begin again at the first byte of the same revision. When not Ranged it
+	// asks for the whole image once more and refuses other validators or another length. A
+	// server that gives none of them may send another image unseen: then the caller must
+	// compare what came with the first pass, for example by a digest.
+	Rewind(ctx context.Context) error
 	// Tail returns the last n bytes without moving Read. It makes one try; an error means that
 	// the source cannot say.
 	Tail(ctx context.Context, n int64) ([]byte, error)
@@ -80,7 +101,7 @@ type Image interface {
 	ContentType() string
 	// Name is the source for people: without query, user and password.
 	Name() string
-	// Close frees the connection.
+	// Close frees the connections and waits for what reads ahead.
 	Close() error
 }
 

@@ -61,20 +61,26 @@ func parseContentRange(text string) (contentRange, bool) {
 
 // checkPart judges the answer to a request for a part of an image of size bytes (-1 when not
 // known). Bytes are never put together unless the server says that they belong together:
-// an error here means that the image must be read from its first byte again.
-func checkPart(u *url.URL, p part, r *http.Response, size int64) (contentRange, error) {
+// start, end, total and ETag. An error with StartOver means that the image must be read from
+// its first byte again.
+func checkPart(u *url.URL, p part, r *http.Response, size int64, now time.Time) (contentRange, error) {
 	again := func(reason, format string, args ...any) error {
 		return &Error{reason: reason, message: name(u) + " " + fmt.Sprintf(format, args...), startOver: true}
 	}
+	etag := r.Header.Get("ETag")
 	switch {
-	case r.StatusCode == http.StatusOK && r.Header.Get("ETag") == p.etag:
+	case r.StatusCode == http.StatusOK && etag == p.etag:
 		return contentRange{}, again(ConnectionFailed, "cannot resume: it sends the whole image instead of a part")
-	case r.StatusCode == http.StatusOK, r.StatusCode == http.StatusRequestedRangeNotSatisfiable:
+	case r.StatusCode == http.StatusOK, r.StatusCode == http.StatusRequestedRangeNotSatisfiable, r.StatusCode == http.StatusPreconditionFailed:
 		return contentRange{}, again(SourceUnstable, "changed while it was read")
-	case r.StatusCode != http.StatusPartialContent:
-		return contentRange{}, again(SourceUnstable, "answers %d when asked for a part", r.StatusCode)
 	}
-	if etag := r.Header.Get("ETag"); etag != "" && etag != p.etag {
+	if err := checkStatus(u, r, now); err != nil {
+		return contentRange{}, err
+	}
+	if isMultipart(r) {
+		return contentRange{}, again(SourceUnstable, "sends several parts when asked for one")
+	}
+	if etag != p.etag {
 		return contentRange{}, again(SourceUnstable, "changed while it was read")
 	}
 	c, ok := parseContentRange(r.Header.Get("Content-Range"))
@@ -91,6 +97,28 @@ func checkPart(u *url.URL, p part, r *http.Response, size int64) (contentRange, 
 		return contentRange{}, again(SourceUnstable, "sends %d bytes for the range %d-%d", r.ContentLength, c.first, c.last)
 	}
 	return c, nil
+}
+
+// unproved tells that an answer to the opening request for a part does not show that all
+// parts to come can be trusted, but is no whole image either. 200 is: a server without
+// ranges is asked only once.
+func unproved(asked part, r *http.Response) bool {
+	switch {
+	case asked.whole():
+		return false
+	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable:
+		return true
+	case r.StatusCode != http.StatusPartialContent:
+		return false
+	}
+	c, ok := parseContentRange(r.Header.Get("Content-Range"))
+	return !ok || isMultipart(r) || c.first != asked.first || c.last > asked.last || c.total < 0 ||
+		r.ContentLength != c.last-c.first+1 || !strong(r.Header.Get("ETag"))
+}
+
+// isEmpty tells a 416 that says so: no part of an empty image can be sent.
+func isEmpty(r *http.Response) bool {
+	return r.StatusCode == http.StatusRequestedRangeNotSatisfiable && strings.TrimSpace(r.Header.Get("Content-Range")) == "bytes */0"
 }
 
 // strong tells that an ETag promises the same bytes (RFC 9110 section 8.8.3). Weak ones,

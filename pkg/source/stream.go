@@ -9,15 +9,28 @@ import (
 	"time"
 )
 
-var errStalled = errors.New("stalled")
+// minRate is the slowest that an answer may come, in bytes a second: a server that sends
+// less over StallTimeout counts as stalled. 4 KiB/s would need three days for a GiB.
+const minRate = 4 << 10
 
-// stream is the body of one answer with a timer that ends it when nothing comes.
+var (
+	errStalled = errors.New("stalled")
+	errSlow    = errors.New("too slow")
+)
+
+// stream is the body of one answer. It ends when nothing comes for a while, or next to
+// nothing. Only the time that somebody waits in read counts: a slow target is not a silent
+// source.
 type stream struct {
 	response *http.Response
 	cancel   context.CancelFunc
 	timer    *time.Timer
 	timeout  time.Duration
+	clock    Clock
 	stalled  atomic.Bool
+	// waited and came are the time and the bytes since the rate was last judged.
+	waited time.Duration
+	came   int64
 }
 
 // openStream asks for a part. The stream ends with ctx.
@@ -28,21 +41,30 @@ func openStream(ctx context.Context, c *client, p part, timeout time.Duration) (
 		cancel()
 		return nil, nil, err
 	}
-	s := &stream{response: r, cancel: cancel, timeout: timeout}
+	s := &stream{response: r, cancel: cancel, timeout: timeout, clock: c.clock}
 	s.timer = time.AfterFunc(timeout, func() {
 		s.stalled.Store(true)
 		cancel()
 	})
-	// It runs only while somebody waits in read: a slow target is not a silent source.
 	s.timer.Stop()
 	return s, r, nil
 }
 
-// read returns n > 0 without an error, or 0 with one.
+// read returns bytes, an error, or both when the answer is too slow.
 func (s *stream) read(p []byte) (int, error) {
+	began := s.clock.Now()
 	s.timer.Reset(s.timeout)
 	n, err := s.response.Body.Read(p)
 	s.timer.Stop()
+	s.waited += s.clock.Now().Sub(began)
+	s.came += int64(n)
+	if s.waited >= s.timeout {
+		if float64(s.came) < minRate*s.waited.Seconds() {
+			s.cancel()
+			return n, errSlow
+		}
+		s.waited, s.came = 0, 0
+	}
 	switch {
 	case n > 0:
 		// The next call meets the error again.
@@ -54,12 +76,6 @@ func (s *stream) read(p []byte) (int, error) {
 	}
 	return 0, err
 }
-
-func (s *stream) body() io.Reader { return readFunc(s.read) }
-
-type readFunc func(p []byte) (int, error)
-
-func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
 func (s *stream) close() {
 	s.timer.Stop()

@@ -4,33 +4,40 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 )
 
 // tailTimeout bounds the try to read the last bytes first, which nobody depends on.
 const tailTimeout = 5 * time.Second
 
-// Tail implements Image. It needs a strong ETag: the bytes must be of the opened revision.
+// Tail implements Image.
 func (i *httpImage) Tail(ctx context.Context, n int64) ([]byte, error) {
-	if i.size < n || !i.ranges || !strong(i.revision.ETag) {
+	if i.size < n || !i.Ranged() {
 		return nil, errors.New("the source cannot send its last bytes first")
+	}
+	tail := make([]byte, n)
+	off := i.size - n
+	if off < int64(len(i.head)) {
+		// Here the answer is short enough to be worth every try.
+		_, err := i.ReadAt(ctx, tail, off)
+		return tail, err
 	}
 	// A server that serves one connection at a time answers the second one never.
 	ctx, cancel := context.WithTimeout(ctx, tailTimeout)
 	defer cancel()
-	p := part{first: i.size - n, last: i.size - 1, etag: i.revision.ETag}
-	s, r, err := openStream(ctx, i.client, p, tailTimeout)
+	o := i.options
+	o.StallTimeout = tailTimeout
+	s, err := i.ask(ctx, part{first: off, last: i.size - 1, etag: i.revision.ETag}, o)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
-	if _, err := checkPart(i.client.start.url, p, r, i.size); err != nil {
-		return nil, err
-	}
-	tail := make([]byte, n)
-	if _, err := io.ReadFull(s.body(), tail); err != nil {
-		return nil, fmt.Errorf("reading the end of the source: %w", err)
+	for done := 0; done < len(tail); {
+		n, err := s.read(tail[done:])
+		done += n
+		if err != nil && done < len(tail) {
+			return nil, fmt.Errorf("reading the end of the source: %w", err)
+		}
 	}
 	return tail, nil
 }
