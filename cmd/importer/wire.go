@@ -44,8 +44,20 @@ func (formats) TailSize() int64 { return format.TailSize }
 
 func (formats) Detect(head, tail []byte, contentType, want string) (string, error) {
 	found, err := format.Detect(format.Sample{Head: head, Tail: tail, ContentType: contentType}, format.Format(want))
+	if err == nil && found != format.Raw && found != format.ISO && found != format.Qcow2 {
+		err = notYet(found)
+	}
 	return string(found), err
 }
+
+// notYet refuses a format that the importer is not wired for.
+type notYet format.Format
+
+func (f notYet) Error() string {
+	return "the image is " + string(f) + ", which is not supported yet: convert it to raw, iso or qcow2"
+}
+
+func (notYet) Reason() string { return "UnsupportedFormat" }
 
 func (formats) VirtualSize(head []byte) (int64, error) {
 	header, err := format.ReadQcow2Header(head)

@@ -31,11 +31,12 @@ func TestDetect(t *testing.T) {
 	const mbr = "\x55\xaa"
 	footer := image(512, map[int]string{0: "conectix"})
 	cases := map[string]struct {
-		head []byte
-		tail []byte
-		kind string
-		want format.Format
-		fail string
+		head   []byte
+		tail   []byte
+		kind   string
+		want   format.Format
+		fail   string
+		unsafe bool
 	}{
 		"zeros":                   {head: image(4096, nil), want: format.Raw},
 		"one byte":                {head: []byte("x"), want: format.Raw},
@@ -49,22 +50,25 @@ func TestDetect(t *testing.T) {
 		"qcow2 version 9":         {head: image(4096, map[int]string{0: "QFI\xfb\x00\x00\x00\x09"}), want: format.Qcow2},
 		"qcow":                    {head: image(4096, map[int]string{0: "QFI\xfb\x00\x00\x00\x01"}), fail: "is qcow,"},
 		"qed":                     {head: image(4096, map[int]string{0: "QED\x00"}), fail: "is qed,"},
-		"vmdk":                    {head: image(4096, map[int]string{0: "KDMV"}), fail: "is vmdk,"},
-		"vmdk descriptor":         {head: []byte("# Disk DescriptorFile\nversion=1\n"), fail: "is vmdk,"},
-		"vmdk descriptor, qemu's": {head: []byte("#x\r\n\n  \nversion=1\n\x00\x00"), fail: "is vmdk,"},
-		"vhd dynamic":             {head: image(4096, map[int]string{0: "conectix"}), tail: footer, fail: "is vhd,"},
-		"vhd fixed":               {head: image(4096, map[int]string{510: mbr}), tail: footer, fail: "is vhd,"},
-		"vhd fixed, odd":          {head: image(4096, nil), tail: image(512, map[int]string{1: "conectix"}), fail: "is vhd,"},
-		"vhdx":                    {head: image(4096, map[int]string{0: "vhdxfile"}), fail: "is vhdx,"},
-		"vdi":                     {head: image(4096, map[int]string{64: "\x7f\x10\xda\xbe"}), fail: "is vdi,"},
+		"vmdk":                    {head: image(4096, map[int]string{0: "KDMV"}), want: format.VMDK},
+		"vmdk of ESX":             {head: image(4096, map[int]string{0: "COWD"}), fail: "(COWD)"},
+		"parallels":               {head: image(4096, map[int]string{0: "WithoutFreeSpace"}), fail: "qemu-img convert"},
+		"7z":                      {head: image(4096, map[int]string{0: "7z\xbc\xaf\x27\x1c"}), fail: "unpack it"},
+		"vmdk descriptor":         {head: []byte("# Disk DescriptorFile\nversion=1\n"), unsafe: true, fail: "names other files"},
+		"vmdk descriptor, qemu's": {head: []byte("#x\r\n\n  \nversion=1\n\x00\x00"), unsafe: true, fail: "names other files"},
+		"vhd dynamic":             {head: image(4096, map[int]string{0: "conectix"}), tail: footer, want: format.VHD},
+		"vhd fixed":               {head: image(4096, map[int]string{510: mbr}), tail: footer, want: format.VHD},
+		"vhd fixed, odd":          {head: image(4096, nil), tail: image(512, map[int]string{1: "conectix"}), want: format.VHD},
+		"vhdx":                    {head: image(4096, map[int]string{0: "vhdxfile"}), want: format.VHDX},
+		"vdi":                     {head: image(4096, map[int]string{64: "\x7f\x10\xda\xbe"}), want: format.VDI},
 		"luks":                    {head: image(4096, map[int]string{0: "LUKS\xba\xbe"}), fail: "is luks,"},
 		"dmg":                     {head: image(4096, nil), tail: image(512, map[int]string{0: "koly"}), fail: "is dmg,"},
-		"gz":                      {head: image(4096, map[int]string{0: "\x1f\x8b"}), fail: "is gz,"},
-		"gz with chance mbr":      {head: image(4096, map[int]string{0: "\x1f\x8b", 510: mbr}), fail: "is gz,"},
-		"xz":                      {head: image(4096, map[int]string{0: "\xfd7zXZ\x00"}), fail: "is xz,"},
-		"zst":                     {head: image(4096, map[int]string{0: "\x28\xb5\x2f\xfd"}), fail: "is zst,"},
-		"zst skippable":           {head: image(4096, map[int]string{0: "\x5e\x2a\x4d\x18"}), fail: "is zst,"},
-		"bz2":                     {head: image(4096, map[int]string{0: "BZh91AY&SY"}), fail: "is bz2,"},
+		"gz":                      {head: image(4096, map[int]string{0: "\x1f\x8b"}), want: format.Gzip},
+		"gz with chance mbr":      {head: image(4096, map[int]string{0: "\x1f\x8b", 510: mbr}), want: format.Gzip},
+		"xz":                      {head: image(4096, map[int]string{0: "\xfd7zXZ\x00"}), want: format.XZ},
+		"zst":                     {head: image(4096, map[int]string{0: "\x28\xb5\x2f\xfd"}), want: format.Zstd},
+		"zst skippable":           {head: image(4096, map[int]string{0: "\x5e\x2a\x4d\x18"}), want: format.Zstd},
+		"bz2":                     {head: image(4096, map[int]string{0: "BZh91AY&SY"}), want: format.Bzip2},
 		"lz4":                     {head: image(4096, map[int]string{0: "\x04\x22\x4d\x18"}), fail: "is lz4,"},
 		"tar":                     {head: image(4096, map[int]string{257: "ustar"}), fail: "is tar,"},
 		"zip":                     {head: image(4096, map[int]string{0: "PK\x03\x04"}), fail: "is zip,"},
@@ -74,7 +78,11 @@ func TestDetect(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got, err := format.Detect(format.Sample{Head: c.head, Tail: c.tail, ContentType: c.kind}, "")
 			if c.fail != "" {
-				require.Equal(t, refusal.UnsupportedFormat, reason(t, err))
+				want := refusal.UnsupportedFormat
+				if c.unsafe {
+					want = refusal.UnsafeImage
+				}
+				require.Equal(t, want, reason(t, err))
 				require.ErrorContains(t, err, c.fail)
 				return
 			}
@@ -130,6 +138,7 @@ func TestDetectKeepsToWhatIsWanted(t *testing.T) {
 	iso := format.Sample{Head: image(40960, map[int]string{32769: "CD001"})}
 	qcow2 := format.Sample{Head: image(4096, map[int]string{0: "QFI\xfb\x00\x00\x00\x03"})}
 	gz := format.Sample{Head: image(4096, map[int]string{0: "\x1f\x8b"})}
+	vdi := format.Sample{Head: image(4096, map[int]string{64: "\x7f\x10\xda\xbe"})}
 	for name, c := range map[string]struct {
 		s    format.Sample
 		want format.Format
@@ -144,6 +153,9 @@ func TestDetectKeepsToWhatIsWanted(t *testing.T) {
 		// Reading it as raw would hand the guest's host an image that opens other files.
 		"qcow2 is not raw": {qcow2, format.Raw, refusal.FormatMismatch},
 		"gz is not raw":    {gz, format.Raw, refusal.FormatMismatch},
+		"gz is gz":         {gz, format.Gzip, ""},
+		"vdi is vdi":       {vdi, format.VDI, ""},
+		"vdi is not raw":   {vdi, format.Raw, refusal.FormatMismatch},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := format.Detect(c.s, c.want)
@@ -166,7 +178,9 @@ func FuzzDetect(f *testing.F) {
 			require.NotEmpty(t, reason(t, err))
 			return
 		}
-		require.Contains(t, []format.Format{format.Raw, format.ISO, format.Qcow2}, got)
+		require.Contains(t, []format.Format{
+			format.Raw, format.ISO, format.Qcow2, format.VMDK, format.VHD, format.VHDX, format.VDI, format.Gzip, format.XZ, format.Zstd, format.Bzip2,
+		}, got)
 		require.Equal(t, got == format.Qcow2, bytes.HasPrefix(head, []byte("QFI\xfb")) && !bytes.HasPrefix(head, []byte("QFI\xfb\x00\x00\x00\x01")))
 	})
 }

@@ -18,6 +18,18 @@ const (
 	Raw   Format = "raw"
 	ISO   Format = "iso"
 	Qcow2 Format = "qcow2"
+	VMDK  Format = "vmdk"
+	VHD   Format = "vhd"
+	VHDX  Format = "vhdx"
+	VDI   Format = "vdi"
+)
+
+// The supported compressions: what comes out of them is detected once more.
+const (
+	Gzip  Format = "gz"
+	XZ    Format = "xz"
+	Zstd  Format = "zst"
+	Bzip2 Format = "bz2"
 )
 
 // HeadSize is how much of the start of an image Detect wants to see: the mark of an ISO is at
@@ -123,7 +135,8 @@ func flatMarks(s Sample) (iso, bootable bool) {
 }
 
 // Detect names the format of an image. An image that is two formats at once is refused: which
-// one it is would depend on the reader. want is empty, or the format the image must have.
+// one it is would depend on the reader. want is empty, or the format the image must have. What
+// is inside a compression is detected by a second call.
 func Detect(s Sample, want Format) (Format, error) {
 	found, disk, err := detectContainer(s)
 	if err != nil {
@@ -143,10 +156,39 @@ func Detect(s Sample, want Format) (Format, error) {
 	if want != "" && want != found && (want != Raw || found != ISO) {
 		return "", refusal.New(refusal.FormatMismatch, fmt.Sprintf("the image is %s and must be %s", found, want))
 	}
-	if found != Raw && found != ISO && found != Qcow2 {
-		return "", refusal.New(refusal.UnsupportedFormat, fmt.Sprintf("the image is %s, which is not supported yet: convert it to raw, iso or qcow2 (vmdk, vhd, vhdx, vdi, gz, xz, zst and bz2 will come)", found))
+	if err := refuseVMDKInParts(s, found); err != nil {
+		return "", err
+	}
+	if advice := unsupported(found); advice != "" {
+		return "", refusal.New(refusal.UnsupportedFormat, fmt.Sprintf("the image is %s, which is not supported: %s", found, advice))
 	}
 	return found, nil
+}
+
+// refuseVMDKInParts refuses the kinds that keep their data in other files, or may.
+func refuseVMDKInParts(s Sample, found Format) error {
+	switch {
+	case found != VMDK || at(0, "KDMV")(s):
+		return nil
+	case at(0, "COWD")(s):
+		return refusal.New(refusal.UnsupportedFormat, "the image is a vmdk of VMware ESX (COWD), which is not supported: export it as an OVA or convert it to streamOptimized with qemu-img convert")
+	}
+	return refusal.New(refusal.UnsafeImage, "the image is a vmdk descriptor, a text that names other files, which are never opened: convert it to streamOptimized with qemu-img convert -O vmdk -o subformat=streamOptimized")
+}
+
+// unsupported says what to do about a format that is recognised only to be refused, else "".
+func unsupported(f Format) string {
+	switch f {
+	case "qcow", "qed", "parallels", "dmg":
+		return "convert it to qcow2 or raw with qemu-img convert"
+	case "luks":
+		return "decrypt it with qemu-img convert"
+	case "lz4":
+		return "decompress it, or compress it with zstd"
+	case "zip", "7z", "tar":
+		return "unpack it and give the URL of the disk image inside"
+	}
+	return ""
 }
 
 func detectContainer(s Sample) (found Format, disk bool, err error) {

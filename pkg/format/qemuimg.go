@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gild-project/gild/pkg/format/confine"
+	"github.com/gild-project/gild/pkg/format/nbd"
 	"github.com/gild-project/gild/pkg/format/refusal"
 )
 
@@ -34,10 +36,21 @@ type QemuImg struct {
 	Path string
 }
 
+// ReaderAt is an image that is read at random, from many goroutines at once. It fills p or fails,
+// and retries by itself.
+type ReaderAt interface {
+	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
+}
+
 // Conversion is one run of qemu-img convert.
 type Conversion struct {
-	// Source is an image of SourceFormat that passed its check.
-	Source       *os.File
+	// Source is an image of SourceFormat that passed its check: an open file, or nil when Image
+	// has it.
+	Source *os.File
+	// Image is read in place of Source and has Size bytes. Its errors are returned as they are:
+	// they know more than qemu-img.
+	Image        ReaderAt
+	Size         int64
 	SourceFormat Format
 	// Target is opened for writing and reads as zero. qemu-img writes to the same inode through
 	// a descriptor of its own; the caller syncs Target afterwards.
@@ -51,52 +64,123 @@ type Conversion struct {
 	Progress func(done float64)
 }
 
-// The descriptors of the two files in the child: the first ones after stderr.
+// The descriptors of a run's files in the child: the first ones after stderr.
 const (
+	firstInChild  = 3
 	sourceInChild = "/proc/self/fd/3"
 	targetInChild = "/proc/self/fd/4"
 )
 
-// Convert copies the disk in c.Source to c.Target. With direct I/O qemu-img may leave a raw
+// Convert copies the disk in the source to c.Target. With direct I/O qemu-img may leave a raw
 // file up to 4 KiB longer than VirtualSize, with zeros: the caller sets its size.
 func (q QemuImg) Convert(ctx context.Context, c Conversion) error {
 	if c.TargetFormat == Qcow2 {
-		create := []string{"create", "-q", "-f", "qcow2", targetInChild, strconv.FormatInt(c.VirtualSize, 10)}
-		if err := q.run(ctx, c, create); err != nil {
+		create := []string{"create", "-q", "-f", "qcow2", sourceInChild, strconv.FormatInt(c.VirtualSize, 10)}
+		if err := q.run(ctx, c, create, c.Target); err != nil {
 			return err
 		}
 	}
-	source, err := blockdev(c.Source, c.SourceFormat)
+	if c.Image != nil {
+		return q.convertImage(ctx, c)
+	}
+	protocol, err := fileProtocol(c.Source)
 	if err != nil {
 		return err
 	}
 	// Only these cache modes let qemu-img see its write errors.
-	sourceCache, targetCache := "none", "none"
+	cache := "none"
 	if !allowsDirect(inParent(c.Source)) {
-		sourceCache = "writeback"
+		cache = "writeback"
 	}
+	return q.convert(ctx, c, protocol, cache, c.Source)
+}
+
+// convertImage has qemu-img read the image from our NBD server. The two have a connection that
+// has no name, so that nobody else finds it, and that qemu-img, which may open no socket,
+// inherits.
+func (q QemuImg) convertImage(ctx context.Context, c Conversion) error {
+	ours, theirs, err := connection()
+	if err != nil {
+		return refusal.By(refusal.InternalError, "connecting qemu-img to the image", err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- nbd.Serve(ctx, ours, nbd.Export{Size: c.Size, ReadAt: c.Image.ReadAt}) }()
+	protocol := map[string]any{
+		"driver": "nbd", "export": "", "server": map[string]any{"type": "fd", "str": strconv.Itoa(firstInChild)},
+	}
+	err = q.convert(ctx, c, protocol, "writeback", theirs)
+	_ = theirs.Close()
+	// What went wrong with the image says more than that qemu-img could not read it.
+	if failed := <-served; failed != nil {
+		return failed
+	}
+	return err
+}
+
+// connection makes two ends of a connection, ours and one for the child.
+func connection() (ours net.Conn, theirs *os.File, err error) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	file := os.NewFile(uintptr(ends[0]), "image")
+	theirs = os.NewFile(uintptr(ends[1]), "image")
+	// FileConn has a copy of its own.
+	ours, err = net.FileConn(file)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return nil, nil, errors.Join(err, theirs.Close())
+	}
+	return ours, theirs, nil
+}
+
+// convert runs qemu-img with the source behind the given protocol node. The source's file is
+// the first that it inherits.
+func (q QemuImg) convert(ctx context.Context, c Conversion, protocol map[string]any, sourceCache string, source *os.File) error {
+	image, err := blockdev(protocol, c.SourceFormat)
+	if err != nil {
+		return err
+	}
+	targetCache := "none"
 	if !allowsDirect(inParent(c.Target)) {
 		targetCache = "writethrough"
 	}
-	return q.run(ctx, c, []string{
-		"convert", "-p", "-n", "--target-is-zero", "-t", targetCache, "-T", sourceCache,
-		"-f", string(c.SourceFormat), "-O", string(c.TargetFormat), source, targetInChild,
-	})
+	args := []string{"convert", "-p", "-n", "--target-is-zero", "-t", targetCache, "-T", sourceCache, "-m", "16"}
+	if c.TargetFormat == Raw {
+		// A qcow2 image written out of order would be out of order for all its life.
+		args = append(args, "-W")
+	}
+	args = append(args, "-f", driver(c.SourceFormat), "-O", driver(c.TargetFormat), image, targetInChild)
+	return q.run(ctx, c, args, source, c.Target)
 }
 
-// blockdev describes the source without leaving anything to be found out: neither the format
-// nor a backing file.
-func blockdev(f *os.File, format Format) (string, error) {
+// driver is qemu's name of a format.
+func driver(f Format) string {
+	switch f {
+	case ISO:
+		return string(Raw)
+	case VHD:
+		return "vpc"
+	}
+	return string(f)
+}
+
+func fileProtocol(f *os.File) (map[string]any, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return "", fmt.Errorf("looking at image: %w", err)
+		return nil, fmt.Errorf("looking at image: %w", err)
 	}
 	protocol := "file"
 	if !info.Mode().IsRegular() {
 		protocol = "host_device"
 	}
-	node := map[string]any{"driver": format, "file": map[string]any{"driver": protocol, "filename": sourceInChild}}
-	if format == Qcow2 {
+	return map[string]any{"driver": protocol, "filename": sourceInChild}, nil
+}
+
+// blockdev describes the source without leaving anything to be found out: neither the format
+// nor a backing file.
+func blockdev(protocol map[string]any, format Format) (string, error) {
+	node := map[string]any{"driver": driver(format), "file": protocol}
+	if format == Qcow2 || format == VMDK {
 		node["backing"] = nil
 	}
 	text, err := json.Marshal(node)
@@ -114,9 +198,9 @@ func allowsDirect(path string) bool {
 }
 
 // run starts qemu-img and gives its failure a reason.
-func (q QemuImg) run(ctx context.Context, c Conversion, args []string) error {
+func (q QemuImg) run(ctx context.Context, c Conversion, args []string, files ...*os.File) error {
 	seconds := toolSeconds + c.DataBytes/toolRate
-	tool := confine.Tool{Name: q.path(), Args: args, Memory: toolMemory, Seconds: seconds, Files: []*os.File{c.Source, c.Target}}
+	tool := confine.Tool{Name: q.path(), Args: args, Memory: toolMemory, Seconds: seconds, Files: files}
 	if c.Progress != nil {
 		tool.Stdout = &percent{report: c.Progress}
 	}
