@@ -49,7 +49,7 @@ func (c codec) decode(dst, src []byte) error {
 		return err
 	}
 	out, err := c.zstd.DecodeAll(src[:n], dst[:0:len(dst)])
-	if err == nil && (len(out) != len(dst) || unsafe.SliceData(out) != unsafe.SliceData(dst)) {
+	if err == nil && (len(out) != len(dst) || &out[0] != &dst[0]) {
 		return errLength
 	}
 	return err

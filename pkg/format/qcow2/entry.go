@@ -43,7 +43,7 @@ func (e entry) cluster() int64 { return int64(e.guest >> maskHigh) }
 
 // mask has a bit for each subcluster with data.
 func (e entry) mask() uint32 {
-	return uint32(e.where&(1<<maskLow-1)) | uint32(e.guest&(1<<maskHigh-1))<<maskLow //nolint:gosec // 8 bits and 24 bits
+	return uint32(e.where&(1<<maskLow-1)) | uint32(e.guest&(1<<maskHigh-1))<<maskLow
 }
 
 // readEntry checks one entry of a second-level table. ok tells whether it has data.
@@ -66,7 +66,7 @@ func (h *Header) readEntry(cluster int64, table []byte) (e entry, ok bool, err e
 	switch {
 	case word&entryReserved != 0:
 		return e, false, corrupt("the entry for byte %d of the disk has reserved bits set", guest)
-	case off&uint64(h.cluster()-1) != 0:
+	case int64(off)%h.cluster() != 0: //nolint:gosec // at most 56 bits
 		return e, false, corrupt("the data for byte %d of the disk is at %#x, between clusters", guest, off)
 	case zero && (h.version < 3 || h.extL2):
 		return e, false, corrupt("the entry for byte %d of the disk has a flag that its version does not know", guest)

@@ -43,6 +43,18 @@ func (p *Pass) complete(ctx context.Context) error {
 	return nil
 }
 
+// knowsTables tells whether the whole first table went by.
+func (p *Pass) knowsTables() bool {
+	return p.again || p.pos >= p.h.l1Offset+p.h.l1Needed()*8
+}
+
+// lost looks for tables in a block that leaves the window.
+func (p *Pass) lost(b *block) {
+	if !p.knowsTables() {
+		p.found.gather(&p.h, b, p.window.size)
+	}
+}
+
 // checkStart compares the header with the one that passed the gate, and reads its extensions.
 func (p *Pass) checkStart(b *block) error {
 	if b.index != 0 {
@@ -81,7 +93,7 @@ func (p *Pass) firstLevel(b *block) ([]tableAt, error) {
 		t := tableAt{index, off}
 		switch at := off / p.window.size; {
 		case off == 0:
-		case p.window.held[at] != nil && at != b.index:
+		case p.window.held[at] != nil && at != b.index, p.found.tables[off] != nil:
 			here = append(here, t)
 		default:
 			err = p.claims.addTable(at, t)
@@ -101,9 +113,11 @@ func (p *Pass) secondLevel(t tableAt, touched map[int64]bool) error {
 	if _, ok := p.l2Sums[t.off]; ok {
 		return errShared(t.off)
 	}
-	b := p.window.held[t.off/p.window.size]
-	b.covered += p.h.cluster()
-	table := b.b[t.off%p.window.size:][:p.h.cluster()]
+	table := p.found.tables[t.off]
+	if b := p.window.held[t.off/p.window.size]; b != nil {
+		b.covered += p.h.cluster()
+		table = b.b[t.off%p.window.size:][:p.h.cluster()]
+	}
 	p.l2Sums[t.off] = maphash.Bytes(p.seed, table)
 	if err := p.claims.grow(seenBytes); err != nil {
 		return err
@@ -186,7 +200,10 @@ func (p *Pass) dispatch(ctx context.Context, index int64) error {
 
 // forget frees the blocks that nobody will ask for again.
 func (p *Pass) forget(last int64) {
-	known := p.claims.tables == 0 && p.pos >= p.h.l1Offset+p.h.l1Needed()*8
+	if p.knowsTables() {
+		p.found.drop()
+	}
+	known := p.claims.tables == 0 && p.knowsTables()
 	p.window.release(func(b *block) bool {
 		// A cluster that ends in the next block begins at most maxPiece before its end.
 		return b.covered >= p.window.size || known && b.index <= last-maxPiece/p.window.size

@@ -54,11 +54,11 @@ type Header struct {
 // the first HeadSize bytes and refuses all that refers to other files, is encrypted, or has
 // numbers out of bounds. Tables and extensions are checked by Open and by a Pass.
 func ReadHeader(head []byte) (Header, error) {
-	if !bytes.HasPrefix(head, []byte("QFI\xfb")) {
-		return Header{}, corrupt("it does not begin as one")
-	}
 	if len(head) < headerV2 {
 		return Header{}, refusal.New(refusal.TruncatedImage, "the qcow2 image ends within its header")
+	}
+	if !bytes.HasPrefix(head, []byte("QFI\xfb")) {
+		return Header{}, corrupt("it does not begin as one")
 	}
 	var padded [HeadSize]byte
 	have := copy(padded[:], head)

@@ -52,6 +52,7 @@ type Image struct {
 type part struct {
 	// first and end are entries of the first table.
 	first, end int64
+	entries    int
 	digest     [sha256.Size]byte
 }
 
@@ -95,10 +96,10 @@ func Open(ctx context.Context, image ReaderAt, size, maxVirtualSize int64) (*Ima
 func (im *Image) scan(ctx context.Context, head []byte) error {
 	all := sha256.New()
 	all.Write(head)
-	c := im.collector()
+	c := im.collector(0)
 	first := int64(0)
 	cut := func(end int64) {
-		p := part{first: first, end: end, digest: c.digest()}
+		p := part{first, end, len(c.entries), c.digest()}
 		all.Write(p.digest[:])
 		im.parts = append(im.parts, p)
 		first = end
@@ -137,11 +138,11 @@ func (im *Image) scan(ctx context.Context, head []byte) error {
 
 // load returns the entries of one slice as their data lies in the file.
 func (im *Image) load(ctx context.Context, slice int) ([]entry, error) {
-	if im.entries != nil {
+	if len(im.parts) == 1 {
 		return im.entries, nil
 	}
 	p := im.parts[slice]
-	c := im.collector()
+	c := im.collector(p.entries)
 	if err := im.eachTable(ctx, p.first, p.end, c.add); err != nil {
 		return nil, err
 	}

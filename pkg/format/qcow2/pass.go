@@ -25,6 +25,7 @@ type Pass struct {
 	pos      int64
 	data     int64
 	claims   claims
+	found    candidates
 	seed     maphash.Seed
 	l1Sums   map[int64]uint64
 	l2Sums   map[int64]uint64
@@ -70,6 +71,7 @@ func NewPass(head []byte, maxVirtualSize int64, workers int, sink Sink) (*Pass, 
 		workers: make(chan struct{}, max(1, workers)),
 		window:  newWindow(h.cluster()),
 		claims:  claims{blocks: map[int64]*claim{}},
+		found:   candidates{tables: map[int64][]byte{}},
 		seed:    maphash.MakeSeed(),
 		l1Sums:  map[int64]uint64{},
 		l2Sums:  map[int64]uint64{},
@@ -84,7 +86,7 @@ func (p *Pass) Write(ctx context.Context, data []byte) error {
 			return context.Cause(ctx)
 		}
 		if p.filling == nil {
-			p.filling = p.window.next(p.pos / p.window.size)
+			p.filling = p.window.next(p.pos/p.window.size, p.lost)
 		}
 		b := p.filling
 		n := min(len(data), cap(b.b)-len(b.b))

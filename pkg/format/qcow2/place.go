@@ -161,13 +161,23 @@ func (p *placer) run(entries []entry) int {
 		most = maxPiece / int(p.h.cluster())
 	}
 	n := 1
-	for ; n < len(entries) && n < most; n++ {
-		a, b := entries[n-1], entries[n]
-		if b.cluster() != a.cluster()+1 || p.direct(b) != direct || !b.compressed() && !p.h.full(b) || direct && b.where&offsetMask != a.where&offsetMask+uint64(p.h.cluster()) {
-			break
-		}
+	for n < len(entries) && n < most && p.joins(entries[n-1], entries[n], direct) {
+		n++
 	}
 	return n
+}
+
+// joins tells whether b goes out in one write with a, the cluster before it in the run.
+func (p *placer) joins(a, b entry, direct bool) bool {
+	switch {
+	case b.cluster() != a.cluster()+1 || p.direct(b) != direct:
+		return false
+	case direct:
+		aOff, _ := p.h.span(a)
+		bOff, _ := p.h.span(b)
+		return bOff == aOff+p.h.cluster()
+	}
+	return b.compressed() || p.h.full(b)
 }
 
 // plain returns the bytes of clusters that are neighbours in the file too.

@@ -134,7 +134,7 @@ func random(ctx context.Context, r io.ReaderAt, size, most int64, whole bool) (*
 // forward reads an image in chunks and returns how often.
 func forward(ctx context.Context, r io.ReaderAt, size, most int64, chunk int) (d *disk, passes int, err error) {
 	head := make([]byte, min(size, qcow2.HeadSize))
-	if _, err := r.ReadAt(head, 0); err != nil {
+	if _, err := r.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, 0, err
 	}
 	h, err := qcow2.ReadHeader(head)

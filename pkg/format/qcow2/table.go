@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash"
 	"sync"
 	"sync/atomic"
@@ -30,9 +31,12 @@ type tableAt struct {
 func (im *Image) eachTable(ctx context.Context, first, end int64, visit func(index, off int64, table []byte) error) error {
 	l1 := make([]byte, min(l1Step, (end-first)*8))
 	batch := make([]tableAt, 0, min(l2Step/im.cluster(), l2Tables, end-first))
-	buf := make([]byte, int64(cap(batch))*im.cluster())
+	var buf []byte
 	flush := func() error {
 		defer func() { batch = batch[:0] }()
+		if need := int64(len(batch)) * im.cluster(); need > int64(len(buf)) {
+			buf = make([]byte, need)
+		}
 		if err := im.readTables(ctx, batch, buf); err != nil {
 			return err
 		}
@@ -112,17 +116,14 @@ type collector struct {
 	sum     hash.Hash
 }
 
-func (im *Image) collector() *collector {
-	clusters := (im.VirtualSize-1)/im.cluster() + 1
-	return &collector{im: im, entries: make([]entry, 0, min(clusters, maxEntries)), sum: sha256.New()}
+// collector has room for entries before it grows.
+func (im *Image) collector(entries int) *collector {
+	return &collector{im: im, entries: make([]entry, 0, entries), sum: sha256.New()}
 }
 
 // add checks a table and keeps its entries.
 func (c *collector) add(index, off int64, table []byte) error {
-	var where [16]byte
-	binary.BigEndian.PutUint64(where[:], uint64(index))
-	binary.BigEndian.PutUint64(where[8:], uint64(off))
-	c.sum.Write(where[:])
+	fmt.Fprintf(c.sum, "%d@%d:", index, off)
 	c.sum.Write(table)
 	return c.im.readL2(index, table, func(e entry) error {
 		start, length := c.im.span(e)

@@ -38,12 +38,13 @@ func newWindow(cluster int64) *window {
 	return w
 }
 
-// next begins a block. When the memory is used up, the oldest one is forgotten.
-func (w *window) next(index int64) *block {
+// next begins a block. When the memory is used up, the oldest one is lost.
+func (w *window) next(index int64, lost func(*block)) *block {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for len(w.free) == 0 && w.made > windowBytes/w.size {
 		if oldest := w.oldest(); oldest != nil {
+			lost(oldest)
 			w.forget(oldest)
 		} else {
 			w.idle.Wait()
