@@ -1,0 +1,105 @@
+//go:build corpus
+
+package corpus
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"io"
+	"iter"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	mib = 1 << 20
+	// hashAll is the largest disk that is hashed with its holes.
+	hashAll = 2 << 30
+)
+
+// content is what a disk holds.
+type content struct {
+	size int64
+	// sha256 is of the whole disk, empty above hashAll. blocks is of the offset (8 bytes, big
+	// endian) and the bytes of each block of 1 MiB that is not all zero.
+	sha256, blocks string
+	// clean tells that all behind the disk's end is zero.
+	clean bool
+}
+
+// contentOf reads the first size bytes of a volume as a disk, and the rest up to end. Only the
+// given blocks of 1 MiB are read, the others are zero.
+func contentOf(volume io.ReaderAt, size, end int64, data iter.Seq2[int64, error], buffer []byte) (content, error) {
+	whole, blocks := sha256.New(), sha256.New()
+	zeros := make([]byte, mib)
+	c := content{size: size, clean: true}
+	next := int64(0)
+	skipTo := func(off int64) {
+		for ; size <= hashAll && next < min(off, size); next += mib {
+			_, _ = whole.Write(zeros[:min(mib, size-next)])
+		}
+	}
+	for off, err := range data {
+		if err != nil {
+			return c, err
+		}
+		p := buffer[:min(mib, end-off)]
+		if _, err := volume.ReadAt(p, off); err != nil && !errors.Is(err, io.EOF) {
+			return c, err
+		}
+		disk := p[:max(min(size-off, int64(len(p))), 0)]
+		c.clean = c.clean && bytes.Equal(p[len(disk):], zeros[:len(p)-len(disk)])
+		if len(disk) == 0 {
+			continue
+		}
+		skipTo(off)
+		next = off + mib
+		if size <= hashAll {
+			_, _ = whole.Write(disk)
+		}
+		if !bytes.Equal(disk, zeros[:len(disk)]) {
+			_, _ = blocks.Write(binary.BigEndian.AppendUint64(nil, uint64(off)))
+			_, _ = blocks.Write(disk)
+		}
+	}
+	skipTo(size)
+	if size <= hashAll {
+		c.sha256 = hex.EncodeToString(whole.Sum(nil))
+	}
+	c.blocks = hex.EncodeToString(blocks.Sum(nil))
+	return c, nil
+}
+
+// every yields all blocks of a volume of end bytes.
+func every(end int64) iter.Seq2[int64, error] {
+	return func(yield func(int64, error) bool) {
+		for off := int64(0); off < end; off += mib {
+			if !yield(off, nil) {
+				return
+			}
+		}
+	}
+}
+
+// withData yields the blocks of a file of end bytes that are not holes.
+func withData(f *os.File, end int64) iter.Seq2[int64, error] {
+	return func(yield func(int64, error) bool) {
+		fd := int(f.Fd())
+		for off := int64(0); off < end; off += mib {
+			data, err := unix.Seek(fd, off, unix.SEEK_DATA)
+			if errors.Is(err, unix.ENXIO) {
+				return
+			}
+			if err == nil {
+				off = data / mib * mib
+			}
+			if !yield(off, err) || err != nil {
+				return
+			}
+		}
+	}
+}
