@@ -42,7 +42,7 @@ type reader struct {
 func (r reader) pack(t testing.TB, plain []byte, options ...string) []byte {
 	t.Helper()
 	args := append(append([]string{}, r.tool[1:]...), options...)
-	command := exec.CommandContext(t.Context(), r.tool[0], append(args, "-c")...) //nolint:gosec // of the tables here
+	command := exec.CommandContext(t.Context(), r.tool[0], append(args, "-c")...)
 	command.Stdin = bytes.NewReader(plain)
 	out, err := command.Output()
 	require.NoError(t, err)
@@ -68,7 +68,7 @@ func requireReason(t testing.TB, err error, reasons ...string) {
 
 // disk is data of all kinds: text, noise, holes.
 func disk(size int) []byte {
-	r := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // the same each time
+	r := rand.New(rand.NewPCG(3, 4))
 	data := make([]byte, 0, size+70_000)
 	for len(data) < size {
 		switch r.IntN(3) {
@@ -86,7 +86,7 @@ func disk(size int) []byte {
 }
 
 func TestRoundTrip(t *testing.T) {
-	big, skippable := disk(5<<20), []byte("\x5a\x2a\x4d\x18\x05\x00\x00\x00table")
+	big, skippable := disk(2<<20), []byte("\x5a\x2a\x4d\x18\x05\x00\x00\x00table")
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	for name, r := range readers() {
 		t.Run(name, func(t *testing.T) {
@@ -180,8 +180,8 @@ func TestFlippedBits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			packed := r.pack(t, plain)
 			refused, bits := 0, 8
-			if name == "xz" {
-				bits = 1 // it is a program to start each time
+			if r.format == "xz" {
+				bits = 1 // a program to start, or a large window to allocate, each time
 			}
 			for i := range len(packed) * bits {
 				bad := bytes.Clone(packed)
@@ -276,7 +276,7 @@ func (cut) Error() string { return "connection cut" }
 
 // What the source says comes out as it is, wherever it happens: it decides whether to try again.
 func TestSourceFails(t *testing.T) {
-	plain := disk(3 << 20)
+	plain := disk(1 << 20)
 	for name, r := range readers() {
 		t.Run(name, func(t *testing.T) {
 			packed := r.pack(t, plain)

@@ -43,19 +43,19 @@ func (d *Decoder) codesFast() (end bool, err error) {
 			// Up to three literals of at most 11 bits each leave 23 for a length: 15 and 5.
 			hold >>= e.size() & 63
 			count -= e.size()
-			dst[out] = byte(e >> valueShift)
+			dst[out] = e.literal()
 			out++
 			e = literals[hold&literalMask]
 			if e.is(isLiteral) {
 				hold >>= e.size() & 63
 				count -= e.size()
-				dst[out] = byte(e >> valueShift)
+				dst[out] = e.literal()
 				out++
 				e = literals[hold&literalMask]
 				if e.is(isLiteral) {
 					hold >>= e.size() & 63
 					count -= e.size()
-					dst[out] = byte(e >> valueShift)
+					dst[out] = e.literal()
 					out++
 					continue
 				}
@@ -69,7 +69,7 @@ func (d *Decoder) codesFast() (end bool, err error) {
 				if e.is(isLiteral) {
 					hold >>= e.size() & 63
 					count -= e.size()
-					dst[out] = byte(e >> valueShift)
+					dst[out] = e.literal()
 					out++
 					continue
 				}
@@ -156,16 +156,16 @@ func (d *Decoder) code() (end bool, err error) {
 	case d.out == len(d.dst):
 		return false, errFull
 	case e.is(isLiteral):
-		d.dst[d.out] = byte(e >> valueShift)
+		d.dst[d.out] = e.literal()
 		d.out++
 		return false, nil
 	}
-	length := int(e.value() + extra) //nolint:gosec // at most 258
+	length := int(e.value() + extra)
 	e, extra, err = d.symbol(d.distances[:], distanceTableBits)
 	if err != nil {
 		return false, err
 	}
-	distance := int(e.value() + extra) //nolint:gosec // at most 32768
+	distance := int(e.value() + extra)
 	if distance > d.out {
 		return false, ErrCorrupt
 	}

@@ -52,6 +52,9 @@ const (
 	codeShift  = 8
 )
 
+// literal is the byte that a literal stands for.
+func (e entry) literal() byte { return byte(e >> valueShift & 0xff) }
+
 // value is the least length or distance, or where the second table starts.
 func (e entry) value() uint { return uint(e >> valueShift & 0x7fff) }
 
@@ -71,11 +74,11 @@ func (e entry) withCode(bits uint) entry { return e + entry(bits<<codeShift|bits
 func literalEntry(symbol uint) entry {
 	switch {
 	case symbol < endOfBlock:
-		return isLiteral | entry(symbol<<valueShift) //nolint:gosec // a byte
+		return isLiteral | entry(symbol<<valueShift)
 	case symbol == endOfBlock:
 		return isEnd
 	case symbol < 265:
-		return entry((symbol - 254) << valueShift) //nolint:gosec // 3 to 10
+		return entry((symbol - 254) << valueShift)
 	case symbol < 285:
 		extra := (symbol - 261) / 4
 		return entry(((4+(symbol-261)%4)<<extra+3)<<valueShift | extra) //nolint:gosec // 11 to 257
@@ -90,7 +93,7 @@ func literalEntry(symbol uint) entry {
 func distanceEntry(symbol uint) entry {
 	switch {
 	case symbol < 4:
-		return entry((symbol + 1) << valueShift) //nolint:gosec // 1 to 4
+		return entry((symbol + 1) << valueShift)
 	case symbol < maxDistances:
 		extra := symbol/2 - 1
 		return entry(((2+symbol%2)<<extra+1)<<valueShift | extra) //nolint:gosec // 5 to 24577
@@ -130,7 +133,7 @@ func build(table []entry, tableBits uint, lengths []uint8, meaning func(symbol u
 	var sorted [fixedLiterals]uint16
 	for symbol, n := range lengths {
 		if n != 0 {
-			sorted[starts[n&maxCodeBits]] = uint16(symbol) //nolint:gosec // below 288
+			sorted[starts[n&maxCodeBits]] = uint16(symbol)
 			starts[n&maxCodeBits]++
 		}
 	}
@@ -148,7 +151,7 @@ func buildDegenerate(table []entry, lengths []uint8, meaning func(symbol uint) e
 			continue
 		}
 		for i := 0; i < len(table); i += 2 {
-			table[i] = meaning(uint(symbol)).withCode(1) //nolint:gosec // below 288
+			table[i] = meaning(uint(symbol)).withCode(1)
 		}
 	}
 }

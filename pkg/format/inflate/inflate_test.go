@@ -5,6 +5,7 @@ import (
 	"compress/flate"
 	"compress/zlib"
 	"encoding/hex"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -44,9 +45,7 @@ func TestRoundTrip(t *testing.T) {
 func TestFullOutput(t *testing.T) {
 	var d inflate.Decoder
 	for name, plain := range plains() {
-		if len(plain) > 3000 {
-			plain = plain[:3000]
-		}
+		plain = plain[:min(len(plain), 1000)]
 		t.Run(name, func(t *testing.T) {
 			for _, level := range []int{flate.NoCompression, flate.BestSpeed, flate.BestCompression, flate.HuffmanOnly} {
 				packed := deflate(t, plain, level)
@@ -90,9 +89,7 @@ func TestFillStopsEarly(t *testing.T) {
 func TestTruncated(t *testing.T) {
 	var d inflate.Decoder
 	for name, plain := range plains() {
-		if len(plain) > 3000 {
-			plain = plain[:3000]
-		}
+		plain = plain[:min(len(plain), 1000)]
 		t.Run(name, func(t *testing.T) {
 			for _, level := range []int{flate.NoCompression, flate.BestSpeed, flate.BestCompression, flate.HuffmanOnly} {
 				packed := deflate(t, plain, level)
@@ -161,7 +158,7 @@ func TestBlocks(t *testing.T) {
 						dst = make([]byte, 10+room)
 					}
 					in := src
-					if test.err == nil || test.err == inflate.ErrCorrupt {
+					if !errors.Is(test.err, inflate.ErrTruncated) {
 						in = append(bytes.Clone(src), make([]byte, tail)...)
 					}
 					n, err := inflate.Inflate(dst, in)
@@ -222,7 +219,7 @@ func TestNoAllocation(t *testing.T) {
 
 // plains are data of different kinds to be compressed.
 func plains() map[string][]byte {
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
+	r := rand.New(rand.NewPCG(1, 2))
 	random := make([]byte, 70_000)
 	for i := range random {
 		random[i] = byte(r.Uint32())

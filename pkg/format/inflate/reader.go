@@ -37,7 +37,7 @@ func (r *reader) drop(n uint) {
 }
 
 // used is how many bytes of src were taken, a byte of which any bit was taken included.
-func (r *reader) used() int { return r.in - int(r.count/8) } //nolint:gosec // at most 8
+func (r *reader) used() int { return r.in - int(r.count/8) }
 
 // rest goes to the next whole byte and returns what is left of src from there.
 func (r *reader) rest() []byte {

@@ -86,7 +86,7 @@ func (d *Decoder) codeLengths(n int) error {
 		r.drop(e.size())
 		symbol := e.value()
 		if symbol < 16 {
-			d.lengths[i] = uint8(symbol) //nolint:gosec // below 16
+			d.lengths[i] = uint8(symbol)
 			i++
 			continue
 		}
