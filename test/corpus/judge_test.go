@@ -69,13 +69,13 @@ func exact(t *testing.T, way route, r row, o outcome, v volume) []string {
 		wrong = append(wrong, fmt.Sprintf("virtual size %d in place of %d", o.result.VirtualSize, r.virtualSize))
 	}
 	got, want := v.read(t, r.virtualSize), r.content(t)
-	if got.size != want.size {
-		wrong = append(wrong, fmt.Sprintf("the disk has %d bytes in place of %d", got.size, want.size))
+	if got.Size != want.Size {
+		wrong = append(wrong, fmt.Sprintf("the disk has %d bytes in place of %d", got.Size, want.Size))
 	}
-	if want.sha256 != "" && got.sha256 != "" && got.sha256 != want.sha256 || want.blocks != "" && got.blocks != want.blocks {
+	if want.SHA256 != "" && got.SHA256 != "" && got.SHA256 != want.SHA256 || want.Blocks != "" && got.Blocks != want.Blocks {
 		wrong = append(wrong, "other bytes on the disk")
 	}
-	if !got.clean {
+	if !got.Clean {
 		wrong = append(wrong, "old bytes behind the disk")
 	}
 	if o.result.ScratchBytes > 0 && !mayScratch(way, r) {

@@ -59,10 +59,10 @@ func manifest(t *testing.T) []row {
 }
 
 // content is what must be on the disk. "=" stands for the bytes of the image itself.
-func (r row) content(t *testing.T) content {
+func (r row) content(t *testing.T) Content {
 	t.Helper()
 	if r.sha256 == "=" {
 		return contentOfFile(t, filepath.Join(home, "images", r.file), r.virtualSize)
 	}
-	return content{size: r.virtualSize, sha256: r.sha256, blocks: r.blocks}
+	return Content{Size: r.virtualSize, SHA256: r.sha256, Blocks: r.blocks, Clean: true}
 }

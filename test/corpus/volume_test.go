@@ -21,7 +21,7 @@ type volume interface {
 	// path is what --target gets.
 	path() string
 	// read returns what is there as a disk of size bytes.
-	read(t *testing.T, size int64) content
+	read(t *testing.T, size int64) Content
 	// left tells what a refused import left behind, empty when nothing.
 	left(t *testing.T) string
 }
@@ -31,21 +31,21 @@ type fileVolume struct{ dir string }
 
 func (v fileVolume) path() string { return filepath.Join(v.dir, "disk.raw") }
 
-func (v fileVolume) read(t *testing.T, size int64) content {
+func (v fileVolume) read(t *testing.T, size int64) Content {
 	t.Helper()
 	return contentOfFile(t, v.path(), size)
 }
 
-func contentOfFile(t *testing.T, path string, size int64) content {
+func contentOfFile(t *testing.T, path string, size int64) Content {
 	t.Helper()
 	f, err := os.Open(path)
 	require.NoError(t, err)
 	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	require.NoError(t, err)
-	c, err := contentOf(f, size, info.Size(), withData(f, info.Size()), make([]byte, mib))
+	c, err := ContentOf(f, size, info.Size(), WithData(f, info.Size()), make([]byte, mib))
 	require.NoError(t, err)
-	c.size = info.Size()
+	c.Size = info.Size()
 	return c
 }
 
@@ -104,11 +104,11 @@ func newBlockVolume(t *testing.T, dir string, size int64, sector string) *blockV
 func (v *blockVolume) path() string { return v.device }
 
 // read goes past the page cache, which shows what was never stored.
-func (v *blockVolume) read(t *testing.T, size int64) content {
+func (v *blockVolume) read(t *testing.T, size int64) Content {
 	t.Helper()
 	if v.size > hashAll {
 		// The loop device writes directly: what is stored is in its file.
-		c, err := contentOf(v.backing, size, v.size, withData(v.backing, v.size), make([]byte, mib))
+		c, err := ContentOf(v.backing, size, v.size, WithData(v.backing, v.size), make([]byte, mib))
 		require.NoError(t, err)
 		return c
 	}
@@ -118,7 +118,7 @@ func (v *blockVolume) read(t *testing.T, size int64) content {
 	aligned, err := unix.Mmap(-1, 0, mib, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	require.NoError(t, err)
 	defer func() { _ = unix.Munmap(aligned) }()
-	c, err := contentOf(f, size, v.size, every(v.size), aligned)
+	c, err := ContentOf(f, size, v.size, Every(v.size), aligned)
 	require.NoError(t, err)
 	return c
 }

@@ -1,5 +1,3 @@
-//go:build corpus
-
 package corpus
 
 import (
@@ -21,22 +19,25 @@ const (
 	hashAll = 2 << 30
 )
 
-// content is what a disk holds.
-type content struct {
-	size int64
-	// sha256 is of the whole disk, empty above hashAll. blocks is of the offset (8 bytes, big
-	// endian) and the bytes of each block of 1 MiB that is not all zero.
-	sha256, blocks string
-	// clean tells that all behind the disk's end is zero.
-	clean bool
+// Content is what a disk holds.
+type Content struct {
+	// Size of the disk in bytes.
+	Size int64
+	// SHA256 is of the whole disk, empty above 2 GiB.
+	SHA256 string
+	// Blocks is the SHA-256 of the offset (8 bytes, big endian) and the bytes of each block of
+	// 1 MiB that is not all zero: the same for a disk and its sparse copy, and cheap.
+	Blocks string
+	// Clean tells that all behind the disk's end is zero.
+	Clean bool
 }
 
-// contentOf reads the first size bytes of a volume as a disk, and the rest up to end. Only the
-// given blocks of 1 MiB are read, the others are zero.
-func contentOf(volume io.ReaderAt, size, end int64, data iter.Seq2[int64, error], buffer []byte) (content, error) {
+// ContentOf reads the first size bytes of a volume as a disk, and the rest up to end. data says
+// which blocks of 1 MiB are read into buffer; the others are zero.
+func ContentOf(volume io.ReaderAt, size, end int64, data iter.Seq2[int64, error], buffer []byte) (Content, error) {
 	whole, blocks := sha256.New(), sha256.New()
 	zeros := make([]byte, mib)
-	c := content{size: size, clean: true}
+	c := Content{Size: size, Clean: true}
 	next := int64(0)
 	skipTo := func(off int64) {
 		for ; size <= hashAll && next < min(off, size); next += mib {
@@ -52,7 +53,7 @@ func contentOf(volume io.ReaderAt, size, end int64, data iter.Seq2[int64, error]
 			return c, err
 		}
 		disk := p[:max(min(size-off, int64(len(p))), 0)]
-		c.clean = c.clean && bytes.Equal(p[len(disk):], zeros[:len(p)-len(disk)])
+		c.Clean = c.Clean && bytes.Equal(p[len(disk):], zeros[:len(p)-len(disk)])
 		if len(disk) == 0 {
 			continue
 		}
@@ -68,14 +69,14 @@ func contentOf(volume io.ReaderAt, size, end int64, data iter.Seq2[int64, error]
 	}
 	skipTo(size)
 	if size <= hashAll {
-		c.sha256 = hex.EncodeToString(whole.Sum(nil))
+		c.SHA256 = hex.EncodeToString(whole.Sum(nil))
 	}
-	c.blocks = hex.EncodeToString(blocks.Sum(nil))
+	c.Blocks = hex.EncodeToString(blocks.Sum(nil))
 	return c, nil
 }
 
-// every yields all blocks of a volume of end bytes.
-func every(end int64) iter.Seq2[int64, error] {
+// Every yields all blocks of a volume of end bytes.
+func Every(end int64) iter.Seq2[int64, error] {
 	return func(yield func(int64, error) bool) {
 		for off := int64(0); off < end; off += mib {
 			if !yield(off, nil) {
@@ -85,8 +86,8 @@ func every(end int64) iter.Seq2[int64, error] {
 	}
 }
 
-// withData yields the blocks of a file of end bytes that are not holes.
-func withData(f *os.File, end int64) iter.Seq2[int64, error] {
+// WithData yields the blocks of a file of end bytes that are not holes.
+func WithData(f *os.File, end int64) iter.Seq2[int64, error] {
 	return func(yield func(int64, error) bool) {
 		fd := int(f.Fd())
 		for off := int64(0); off < end; off += mib {
