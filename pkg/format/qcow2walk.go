@@ -23,14 +23,6 @@ const (
 	subclusters     = 32
 )
 
-// Image is what is known of an image after its check.
-type Image struct {
-	// VirtualSize of the disk in bytes.
-	VirtualSize int64
-	// DataBytes is how much of the disk the image has data for; the rest reads as zero.
-	DataBytes int64
-}
-
 // CheckQcow2 reads the header and every table that describes the disk, and makes sure that all
 // they point to is inside the file of size bytes. qemu-img reads zeros behind the end of a
 // file and calls it a success; after this check there is nothing for it to read there.

@@ -136,7 +136,7 @@ func connection() (ours net.Conn, theirs *os.File, err error) {
 // convert runs qemu-img with the source behind the given protocol node. The source's file is
 // the first that it inherits.
 func (q QemuImg) convert(ctx context.Context, c Conversion, protocol map[string]any, sourceCache string, source *os.File) error {
-	image, err := blockdev(protocol, c.SourceFormat)
+	image, err := c.blockdev(ctx, protocol)
 	if err != nil {
 		return err
 	}
@@ -177,14 +177,40 @@ func fileProtocol(f *os.File) (map[string]any, error) {
 }
 
 // blockdev describes the source without leaving anything to be found out: neither the format
-// nor a backing file.
-func blockdev(protocol map[string]any, format Format) (string, error) {
-	node := map[string]any{"driver": driver(format), "file": protocol}
-	if format == Qcow2 || format == VMDK {
+// nor a backing file, nor which of two sizes is meant.
+func (c Conversion) blockdev(ctx context.Context, protocol map[string]any) (string, error) {
+	node := map[string]any{"driver": driver(c.SourceFormat), "file": protocol}
+	switch c.SourceFormat {
+	case Qcow2, VMDK:
 		node["backing"] = nil
+	case VHD:
+		rule, err := c.sizeRule(ctx)
+		if err != nil {
+			return "", err
+		}
+		node["force_size_calc"] = rule
 	}
 	text, err := json.Marshal(node)
 	return "json:" + string(text), err
+}
+
+func (c Conversion) sizeRule(ctx context.Context) (string, error) {
+	if c.Image != nil {
+		return vhdSizeRule(ctx, c.Image, c.Size)
+	}
+	info, err := c.Source.Stat()
+	if err != nil {
+		return "", fmt.Errorf("looking at image: %w", err)
+	}
+	return vhdSizeRule(ctx, openFile{c.Source}, info.Size())
+}
+
+// openFile is read at random like every image.
+type openFile struct{ *os.File }
+
+// ReadAt implements ReaderAt.
+func (f openFile) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
+	return f.File.ReadAt(p, off)
 }
 
 func inParent(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
