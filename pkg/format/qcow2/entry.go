@@ -66,7 +66,7 @@ func (h *Header) readEntry(cluster int64, table []byte) (e entry, ok bool, err e
 	switch {
 	case word&entryReserved != 0:
 		return e, false, corrupt("the entry for byte %d of the disk has reserved bits set", guest)
-	case int64(off)%h.cluster() != 0: //nolint:gosec // at most 56 bits
+	case int64(off)%h.cluster() != 0:
 		return e, false, corrupt("the data for byte %d of the disk is at %#x, between clusters", guest, off)
 	case zero && (h.version < 3 || h.extL2):
 		return e, false, corrupt("the entry for byte %d of the disk has a flag that its version does not know", guest)

@@ -113,8 +113,15 @@ func (p *Pass) secondLevel(t tableAt, touched map[int64]bool) error {
 	if _, ok := p.l2Sums[t.off]; ok {
 		return errShared(t.off)
 	}
+	at := t.off / p.window.size
+	b := p.window.held[at]
+	if b == nil && p.claims.bytes > maxClaims/2 {
+		// The clusters of a candidate went by, so that they stay claimed until the second pass.
+		// When those are many, it is better to meet the table again right before them.
+		return p.claims.addTable(at, t)
+	}
 	table := p.found.tables[t.off]
-	if b := p.window.held[t.off/p.window.size]; b != nil {
+	if b != nil {
 		b.covered += p.h.cluster()
 		table = b.b[t.off%p.window.size:][:p.h.cluster()]
 	}

@@ -2,9 +2,7 @@ package qcow2_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -81,35 +79,35 @@ func TestLiveImages(t *testing.T) {
 		}},
 		"grown half way": {passes: 2, steps: func(t *testing.T, name string) {
 			live(t, name, 1, 700)
-			run(t, "qemu-img", "resize", "-f", "qcow2", name, "200G")
+			qemuImg(t, "resize", "-f", "qcow2", name, "200G")
 			live(t, name, 2, 700)
 		}},
 		"snapshot half way": {passes: 2, steps: func(t *testing.T, name string) {
 			live(t, name, 1, 800)
-			run(t, "qemu-img", "snapshot", "-c", "one", name)
+			qemuImg(t, "snapshot", "-c", "one", name)
 			live(t, name, 2, 800)
 		}},
 		"compressed, then grown to 5T": {passes: 2, steps: func(t *testing.T, name string) {
 			compressed(t, name)
-			run(t, "qemu-img", "resize", "-f", "qcow2", name, "5T")
+			qemuImg(t, "resize", "-f", "qcow2", name, "5T")
 		}},
 		"snapshot, then grown": {passes: 2, steps: func(t *testing.T, name string) {
 			live(t, name, 1, 800)
-			run(t, "qemu-img", "snapshot", "-c", "one", name)
+			qemuImg(t, "snapshot", "-c", "one", name)
 			live(t, name, 2, 800)
-			run(t, "qemu-img", "resize", "-f", "qcow2", name, "200G")
+			qemuImg(t, "resize", "-f", "qcow2", name, "200G")
 		}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			image := filepath.Join(t.TempDir(), "image.qcow2")
-			run(t, "qemu-img", append(append([]string{"create", "-q", "-f", "qcow2"}, c.create...), image, "10G")...)
+			qemuImg(t, append(append([]string{"create", "-q", "-f", "qcow2"}, c.create...), image, "10G")...)
 			c.steps(t, image)
 			f, size := open(t, image)
 			want, err := random(t.Context(), f, size, math.MaxInt64, false)
 			require.NoError(t, err)
-			run(t, "qemu-img", "compare", "-f", "qcow2", "-F", "raw", image, want.save(t))
+			qemuImg(t, "compare", "-f", "qcow2", "-F", "raw", image, want.save(t))
 			for _, chunk := range []int{99991, 1 << 20} {
 				got, passes, err := forward(t.Context(), f, size, math.MaxInt64, chunk)
 				require.NoError(t, err)
@@ -130,7 +128,7 @@ func compressed(t *testing.T, name string) {
 	}
 	require.NoError(t, os.WriteFile(raw, b, 0o600))
 	require.NoError(t, os.Truncate(raw, 10<<30))
-	run(t, "qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, name)
+	qemuImg(t, "convert", "-c", "-f", "raw", "-O", "qcow2", raw, name)
 }
 
 // moved is an image of two passes: its only table of tables is at the end.
@@ -138,7 +136,7 @@ func moved(t *testing.T) []byte {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "image.qcow2")
 	compressed(t, name)
-	run(t, "qemu-img", "resize", "-f", "qcow2", name, "200G")
+	qemuImg(t, "resize", "-f", "qcow2", name, "200G")
 	b, err := os.ReadFile(name)
 	require.NoError(t, err)
 	return b
@@ -171,19 +169,6 @@ func TestChangeBetweenTwoReads(t *testing.T) {
 			require.ErrorIs(t, err, qcow2.ErrChanged)
 		})
 	}
-}
-
-// switching is a source that turns into another one.
-type switching struct {
-	io.ReaderAt
-	now []byte
-}
-
-func (s *switching) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
-	if s.now != nil {
-		return bytes.NewReader(s.now).ReadAt(p, off)
-	}
-	return s.ReaderAt.ReadAt(p, off)
 }
 
 func l1Offset(b []byte) int { return int(get64(b, 40)) }

@@ -13,11 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// run is a tool of QEMU, the oracle.
-func run(t *testing.T, name string, args ...string) {
+// qemuImg runs the oracle.
+func qemuImg(t *testing.T, args ...string) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
-	require.NoError(t, err, "%s %s: %s", name, strings.Join(args, " "), out)
+	out, err := exec.CommandContext(t.Context(), "qemu-img", args...).CombinedOutput()
+	require.NoError(t, err, "%s: %s", strings.Join(args, " "), out)
 }
 
 // guest makes a raw disk: text, noise, zeros, in parts of odd sizes.
@@ -60,7 +60,7 @@ func open(t *testing.T, name string) (*os.File, int64) {
 func convert(t *testing.T, name string) *os.File {
 	t.Helper()
 	raw := filepath.Join(t.TempDir(), "oracle.raw")
-	run(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", name, raw)
+	qemuImg(t, "convert", "-f", "qcow2", "-O", "raw", name, raw)
 	f, _ := open(t, raw)
 	return f
 }
@@ -86,7 +86,7 @@ func requireDisk(t *testing.T, raw *os.File, got *disk) {
 func TestMatrix(t *testing.T) {
 	raw := guest(t, 5<<20+512*7)
 	for _, version := range []string{"0.10", "1.1"} {
-		for _, cluster := range []int{512, 4096, 16384, 65536, 1 << 20, 2 << 20} {
+		for _, cluster := range []int{512, 4096, 16384, 65536, 2 << 20} {
 			for kind, args := range map[string][]string{
 				"plain":        nil,
 				"zlib":         {"-c"},
@@ -111,7 +111,7 @@ func TestMatrix(t *testing.T) {
 					t.Parallel()
 					name := filepath.Join(t.TempDir(), "image.qcow2")
 					all := append([]string{"convert", "-f", "raw", "-O", "qcow2", "-o", fmt.Sprintf("compat=%s,cluster_size=%d", version, cluster)}, args...)
-					run(t, "qemu-img", append(all, raw, name)...)
+					qemuImg(t, append(all, raw, name)...)
 					f, size := open(t, name)
 					chunks := []int{4093, 65536, 1 << 20}
 					if cluster == 65536 {

@@ -123,7 +123,7 @@ func (im *Image) collector(entries int) *collector {
 
 // add checks a table and keeps its entries.
 func (c *collector) add(index, off int64, table []byte) error {
-	fmt.Fprintf(c.sum, "%d@%d:", index, off)
+	c.sum.Write(fmt.Appendf(nil, "%d@%d:", index, off))
 	c.sum.Write(table)
 	return c.im.readL2(index, table, func(e entry) error {
 		start, length := c.im.span(e)
