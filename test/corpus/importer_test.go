@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,7 +47,7 @@ func runImporter(t *testing.T, dir string, args ...string) outcome {
 	command.Stdout, command.Stderr = &stdout, &stderr
 	start := time.Now()
 	require.NoError(t, command.Start())
-	peak := watchMemory(command.Process.Pid)
+	peak := WatchMemory(command.Process.Pid)
 	err := command.Wait()
 	o := outcome{took: time.Since(start), stderr: stderr.String()}
 	watched := peak()
@@ -69,41 +68,4 @@ func runImporter(t *testing.T, dir string, args ...string) outcome {
 	o.result, err = importer.ParseResult([]byte(lines[len(lines)-1]))
 	require.NoError(t, err, "exit code %d without a result: %s%s", o.code, stdout.String(), stderr.String())
 	return o
-}
-
-// watchMemory looks at the high-water mark of a process until the returned function is called,
-// which returns the last one seen in bytes.
-func watchMemory(pid int) func() int64 {
-	stop, last := make(chan struct{}), make(chan int64)
-	go func() {
-		ticker := time.NewTicker(5 * time.Millisecond)
-		defer ticker.Stop()
-		var peak int64
-		for {
-			peak = max(peak, highWater(pid))
-			select {
-			case <-stop:
-				last <- peak
-				return
-			case <-ticker.C:
-			}
-		}
-	}()
-	return func() int64 {
-		close(stop)
-		return <-last
-	}
-}
-
-func highWater(pid int) int64 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0 // it has ended
-	}
-	_, after, _ := strings.Cut(string(status), "VmHWM:")
-	var kib int64
-	if _, err := fmt.Sscanf(after, "%d kB", &kib); err != nil {
-		return 0 // it is ending
-	}
-	return kib << 10
 }

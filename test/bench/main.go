@@ -1,0 +1,87 @@
+// Command bench measures the importer beside what people use today, and beside the floor that
+// the machine sets. docs/performance.md explains the table it prints.
+//
+//	go run ./test/bench           the whole table: more than an hour
+//	BENCH=quick go run ./test/bench    a tenth of it
+//
+// It needs root for loop devices. The disk and its forms are made once and kept in
+// $GILD_CACHE/bench, where report.txt, report.json and report.svg are written too.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+)
+
+// hashFlag makes this program hash a file and exit: a stage of the floor.
+const hashFlag = "hash"
+
+func main() {
+	only := flag.String("only", "", "run the cells whose name matches this regular expression")
+	hash := flag.String(hashFlag, "", "hash this file and exit")
+	rounds := flag.Int("rounds", 0, "number of rounds; not set: 5, or 1 with BENCH=quick")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	if *hash != "" {
+		err = hashFile(*hash)
+	} else {
+		err = run(ctx, *only, *rounds)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1) //nolint:gocritic // stop was called
+	}
+}
+
+func run(ctx context.Context, only string, rounds int) error {
+	if os.Geteuid() != 0 {
+		return errors.New("measuring needs root for loop devices")
+	}
+	pattern, err := regexp.Compile(only)
+	if err != nil {
+		return fmt.Errorf("reading -only: %w", err)
+	}
+	dir, err := benchDir()
+	if err != nil {
+		return err
+	}
+	size := full()
+	if os.Getenv("BENCH") == "quick" {
+		size = quick()
+	}
+	if rounds > 0 {
+		size.rounds, size.limitedRounds = rounds, rounds
+	}
+	b := &bench{dir: dir, size: size}
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	defer b.close()
+	report, err := b.measure(ctx, pattern)
+	if err != nil {
+		return err
+	}
+	return report.write(os.Stdout, dir)
+}
+
+func benchDir() (string, error) {
+	cache := os.Getenv("GILD_CACHE")
+	if cache == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return "", fmt.Errorf("finding a place for the disk: %w", err)
+		}
+		cache = filepath.Join(user, "gild")
+	}
+	return filepath.Join(cache, "bench"), nil
+}
