@@ -116,3 +116,59 @@ func TestErrorOfTheSourceWins(t *testing.T) {
 		})
 	}
 }
+
+func TestServedImageToQcow2(t *testing.T) {
+	needQemu(t)
+	image, want := makeOther(t, []string{"-O", "vhdx"})
+	written, err := served(t, format.VHDX, format.Qcow2, memory{b: image}, 64*mib)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "qcow2"), written, 0o600))
+	qemuImg(t, "check", "-f", "qcow2", filepath.Join(dir, "qcow2"))
+	qemuImg(t, "convert", "-f", "qcow2", "-O", "raw", filepath.Join(dir, "qcow2"), filepath.Join(dir, "raw"))
+	got, err := os.ReadFile(filepath.Join(dir, "raw"))
+	require.NoError(t, err)
+	require.Len(t, got, 64*mib)
+	require.True(t, bytes.Equal(want, got[:len(want)]))
+}
+
+// TestServedImageNeedsNoSocket has the tool look at what it inherits: a connection without a
+// name, and the target.
+func TestServedImageNeedsNoSocket(t *testing.T) {
+	needQemu(t)
+	image, want := makeOther(t, []string{"-O", "vdi"})
+	target, err := os.Create(filepath.Join(t.TempDir(), "target"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, target.Close()) }()
+	c := format.Conversion{
+		Image: memory{b: image}, Size: int64(len(image)), SourceFormat: format.VDI, Target: target, TargetFormat: format.Raw,
+		VirtualSize: int64(len(want)), DataBytes: int64(len(want)),
+	}
+	script := `case "$(readlink /proc/self/fd/3)" in socket:*) ;; *) exit 1;; esac; [ ! -e /proc/self/fd/5 ] || exit 1
+case "$*" in *'"server":{"str":"3","type":"fd"}'*) exit 0;; esac; exit 1`
+	require.NoError(t, tool(t, script).Convert(t.Context(), c))
+}
+
+// TestCancelEndsServing cancels while the source hangs.
+func TestCancelEndsServing(t *testing.T) {
+	needQemu(t)
+	target, err := os.Create(filepath.Join(t.TempDir(), "target"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, target.Close()) }()
+	cause := errors.New("the user cancelled")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	err = format.QemuImg{}.Convert(ctx, format.Conversion{
+		Image: hanging{cancel: func() { cancel(cause) }}, Size: 8 * mib, SourceFormat: format.VHDX,
+		Target: target, TargetFormat: format.Raw, VirtualSize: 8 * mib, DataBytes: 8 * mib,
+	})
+	require.Equal(t, cause, err)
+}
+
+// hanging is a source that does not answer until it is cancelled.
+type hanging struct{ cancel func() }
+
+func (h hanging) ReadAt(ctx context.Context, _ []byte, _ int64) (int, error) {
+	h.cancel()
+	<-ctx.Done()
+	return 0, ctx.Err()
+}

@@ -206,7 +206,7 @@ func (v *vhdx) takeMetadata(items map[string][]byte) error {
 	case disk > math.MaxInt64 || disk%512 != 0:
 		return v.corrupt("its disk has %d bytes, which are no whole sectors", disk)
 	}
-	v.disk = int64(disk) //nolint:gosec // compared above
+	v.disk = int64(disk)
 	return nil
 }
 

@@ -41,6 +41,8 @@ func FuzzServe(f *testing.F) {
 		_, _ = ours.Write(sent)
 		require.NoError(t, ours.Close())
 		<-drained
-		<-ended
+		if err := <-ended; err != nil && !errors.Is(err, broken) {
+			require.ErrorContains(t, err, "serving image: ")
+		}
 	})
 }

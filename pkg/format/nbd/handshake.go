@@ -131,8 +131,8 @@ func exportName(data []byte) (name string, ok bool) {
 	if len(data) < 6 {
 		return "", false
 	}
-	length := uint64(binary.BigEndian.Uint32(data))
-	if length > uint64(len(data)-6) {
+	length := int64(binary.BigEndian.Uint32(data))
+	if length > int64(len(data)-6) {
 		return "", false
 	}
 	wishes := data[4+length:]

@@ -445,5 +445,6 @@ func TestQemu(t *testing.T) {
 	require.Contains(t, string(out), "Permission denied")
 	require.NoError(t, <-results)
 	require.NoError(t, listener.Close())
-	<-results
+	_, more := <-results
+	require.False(t, more)
 }
