@@ -17,7 +17,7 @@ const Window = 64 << 20
 // Options of a reader. The zero value is ready.
 type Options struct {
 	// XZ is the name of the program that decodes xz; empty means xz. When it cannot be started
-	// a library does its work at a fraction of the speed.
+	// a library does its work, slower and on one core.
 	XZ string
 }
 
