@@ -71,14 +71,23 @@ func mark(kind uint32, sectors int) []byte {
 
 func padded(b []byte) []byte { return append(b, make([]byte, (sector-len(b)%sector)%sector)...) }
 
+// compress is a compressor that is used again: making one takes much longer than a grain.
+func compress() func(t testing.TB, p []byte) []byte {
+	w := zlib.NewWriter(nil)
+	return func(t testing.TB, p []byte) []byte {
+		t.Helper()
+		var b bytes.Buffer
+		w.Reset(&b)
+		_, err := w.Write(p)
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		return b.Bytes()
+	}
+}
+
 func deflated(t testing.TB, p []byte) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := zlib.NewWriter(&b)
-	_, err := w.Write(p)
-	require.NoError(t, err)
-	require.NoError(t, w.Close())
-	return b.Bytes()
+	return compress()(t, p)
 }
 
 // build makes a streamOptimized image of a disk, leaving out what is all zero.
@@ -99,6 +108,7 @@ func build(t testing.TB, disk []byte, l layout) image {
 		overhead = 21 + directoryBytes/sector + tables*4
 	}
 	var im image
+	deflated := compress()
 	im.data = make([]byte, overhead*sector)
 	directory := make([]byte, directoryBytes)
 	named := make([]byte, tables*entries*4)

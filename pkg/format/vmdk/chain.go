@@ -1,6 +1,7 @@
 package vmdk
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 )
@@ -41,7 +42,7 @@ func (p *Pass) skipTo(ctx context.Context, pos, to int64) error {
 // skipped says what comes where the skipped bytes end.
 func (p *Pass) skipped(ctx context.Context) error {
 	switch {
-	case p.tablesFirst() && p.directoryAt < 0:
+	case p.header.tablesFirst() && p.directoryAt < 0:
 		p.expectDirectory()
 	case p.index < int64(len(p.tables.ahead)):
 		p.expect(table, p.small[:])
@@ -61,7 +62,7 @@ func (p *Pass) directoryPart(ctx context.Context, pos int64) error {
 		at := binary.LittleEndian.Uint32(p.part[i:])
 		switch {
 		case at == 0:
-		case p.tablesFirst():
+		case p.header.tablesFirst():
 			p.tables.expect(p.index, at)
 		default:
 			if err := p.tables.bind(p.index, at); err != nil {
@@ -76,7 +77,7 @@ func (p *Pass) directoryPart(ctx context.Context, pos int64) error {
 	}
 	p.index = 0
 	p.directoryAt = (pos - p.header.tables*4) / sector
-	if !p.tablesFirst() {
+	if !p.header.tablesFirst() {
 		return p.skipTo(ctx, pos, p.directoryEnd)
 	}
 	if err := p.tables.sortAhead((pos-1)/sector+1, p.grainsAt()/sector); err != nil {
@@ -97,7 +98,7 @@ func (p *Pass) nextTable() int64 {
 }
 
 func (p *Pass) grainTable(ctx context.Context, pos int64) error {
-	if p.tablesFirst() {
+	if p.header.tablesFirst() {
 		if err := p.tables.tableAhead(int64(p.tables.ahead[p.index].index), p.part); err != nil {
 			return err
 		}
@@ -138,7 +139,7 @@ func (p *Pass) marker(ctx context.Context, pos int64) error {
 	if kind == markEnd {
 		return p.endMark(value, pos)
 	}
-	if p.tablesFirst() || p.footerSeen {
+	if p.header.tablesFirst() || p.footerSeen {
 		return unsupported("it has a mark of type %d in sector %d, where grains are expected", kind, pos/sector-1)
 	}
 	return p.metadata(kind, value, pos)
@@ -169,7 +170,7 @@ func (p *Pass) grain(ctx context.Context, from int64, lba uint64, size uint32) e
 		return err
 	}
 	switch {
-	case p.directoryAt >= 0 && !p.tablesFirst():
+	case p.directoryAt >= 0 && !p.header.tablesFirst():
 		return corrupt("it has a grain in sector %d, behind its directory", at)
 	case lba >= p.header.fields.capacity || lba%p.header.fields.grain != 0:
 		return corrupt("its grain in sector %d is for sector %d of its disk, which has %d", at, lba, p.header.fields.capacity)
@@ -193,7 +194,7 @@ func (p *Pass) endMark(value uint64, pos int64) error {
 	switch {
 	case value != 0:
 		return corrupt("its mark of the end in sector %d has a size", pos/sector-1)
-	case p.tablesFirst() || p.footerSeen:
+	case p.header.tablesFirst() || p.footerSeen:
 	case p.header.fields.directory == atEnd:
 		return corrupt("its end in sector %d comes before its footer", pos/sector-1)
 	case p.directoryAt < 0 || uint64(p.directoryAt) != p.header.fields.directory:
@@ -222,31 +223,43 @@ func (p *Pass) footer(ctx context.Context) error {
 	return p.expectMarker(ctx)
 }
 
-// finish takes the last bytes, which need not be a whole sector when the tables came first: what
-// is missing may only be padding then, and the tables know.
+// finish takes the last bytes and compares what came with the tables.
 func (p *Pass) finish(ctx context.Context) error {
-	if p.tablesFirst() && p.skip == 0 && p.filled > 0 && (p.state == marker || p.state == compressed) {
-		have := p.filled
-		if p.state == compressed {
-			have += sector
-		}
-		clear(p.part[p.filled:])
-		p.filled = 0
-		if size := int(binary.LittleEndian.Uint32(p.cell.source[8:])); size > have-markerHead {
-			return truncated("it ends within a grain at byte %d", p.at)
-		}
-		if err := p.step(ctx, p.at/sector*sector+sector); err != nil {
-			return err
-		}
+	if err := p.lastPart(ctx); err != nil {
+		return err
 	}
 	switch {
 	case p.state == padding:
-	case p.state == marker && p.tablesFirst() && p.skip == 0:
+	case p.state == marker && p.filled == 0 && p.skip == 0 && p.header.tablesFirst():
 	default:
 		return truncated("it ends at byte %d", p.at)
 	}
-	return p.tables.settle()
+	// Tables behind the grains show that all came up to them.
+	return p.tables.settle(!p.header.tablesFirst())
 }
+
+// lastPart takes a part of a sector at the end. It may only lack padding, and only when the tables
+// came first: they know what there must be.
+func (p *Pass) lastPart(ctx context.Context) error {
+	have := p.filled
+	switch {
+	case have == 0 || p.skip > 0 || !p.header.tablesFirst() || p.state != marker && p.state != compressed:
+		return nil
+	case p.state == compressed:
+		have += sector
+	case isZero(p.part[:have]):
+		p.state = padding
+		return nil
+	}
+	if have < markerHead || int64(have-markerHead) < int64(binary.LittleEndian.Uint32(p.cell.source[8:])) {
+		return truncated("it ends within a grain at byte %d", p.at)
+	}
+	p.filled = 0
+	return p.step(ctx, (p.at/sector+1)*sector)
+}
+
+// isZero tells that there are only zeros in b.
+func isZero(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }
 
 // sectorOf is the sector of a byte of the file, which tables can only name up to 2 TiB.
 func sectorOf(pos int64) (uint32, error) {

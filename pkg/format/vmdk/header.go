@@ -57,6 +57,9 @@ type Header struct {
 // the last write, which ends with the disk. It is a power of two from 4096 to 65536.
 func (h *Header) Granule() int64 { return h.grain }
 
+// tablesFirst tells that directory and tables come before the grains, as qemu-img writes them.
+func (h *Header) tablesFirst() bool { return h.fields.directory < h.fields.overhead }
+
 // fields of the first sector. Sizes and offsets are in sectors.
 type fields struct {
 	version, flags  uint32
@@ -109,6 +112,9 @@ func ReadHeader(head []byte) (Header, error) {
 	h.grain = int64(h.fields.grain) * sector          //nolint:gosec // the same
 	h.grains = (h.VirtualSize-1)/h.grain + 1
 	h.tables = (h.grains-1)/entries + 1
+	if space := int64(h.fields.overhead-h.fields.directory) * sector; h.Stream && h.tablesFirst() && space < h.tables*4 { //nolint:gosec // at most 2^41
+		return Header{}, corrupt("its directory of %d grain tables has only %d bytes", h.tables, space)
+	}
 	return h, nil
 }
 

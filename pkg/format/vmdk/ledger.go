@@ -158,9 +158,9 @@ func (l *ledger) arrive(grain int64, at uint32) error {
 	return nil
 }
 
-// settle tells whether what the tables name is what came.
-func (l *ledger) settle() error {
-	if l.came < l.named {
+// settle tells whether what the tables name is what came. whole tells that the image is not cut.
+func (l *ledger) settle(whole bool) error {
+	if l.came < l.named && !whole {
 		return truncated("its tables name %d grains and %d came", l.named, l.came)
 	}
 	for i, a := range l.accounts {

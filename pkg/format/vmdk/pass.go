@@ -87,14 +87,11 @@ func NewPass(head []byte, maxVirtualSize int64, workers int, sink Sink) (*Pass, 
 		p.idle <- newCell(h.grain)
 	}
 	p.skip = p.grainsAt()
-	if p.tablesFirst() {
+	if p.header.tablesFirst() {
 		p.skip = int64(h.fields.directory) * sector //nolint:gosec // at most 2^41
 	}
 	return p, nil
 }
-
-// tablesFirst tells that directory and tables come before the grains, as qemu-img writes them.
-func (p *Pass) tablesFirst() bool { return p.header.fields.directory < p.header.fields.overhead }
 
 // DataBytes is how much of the disk was written so far.
 func (p *Pass) DataBytes() int64 { return p.data.Load() }
@@ -138,10 +135,8 @@ func (p *Pass) take(ctx context.Context, data []byte) (int, error) {
 		return int(n), p.skipped(ctx)
 	}
 	if p.state == padding {
-		for _, b := range data {
-			if b != 0 {
-				return 0, corrupt("something follows its end, before byte %d", p.at+int64(len(data)))
-			}
+		if !isZero(data) {
+			return 0, corrupt("something follows its end, before byte %d", p.at+int64(len(data)))
 		}
 		return len(data), nil
 	}
