@@ -1,7 +1,6 @@
 package target
 
 import (
-	"fmt"
 	"io"
 	"os"
 
@@ -31,12 +30,20 @@ func newDevice(path string) (*device, error) {
 }
 
 func (d *device) open(flags int) (*os.File, error) {
+	f, err := d.reopen(flags)
+	if err != nil {
+		return nil, err
+	}
+	// What an earlier writer lost is told to the next one who syncs. It was his: drop it.
+	_ = unix.Fdatasync(int(f.Fd()))
+	return f, nil
+}
+
+// reopen keeps what an earlier writer lost for the first sync.
+func (d *device) reopen(flags int) (*os.File, error) {
 	// O_EXCL on a device means: nobody has it mounted or opened like this.
 	return os.OpenFile(d.path, os.O_RDWR|unix.O_EXCL|flags, 0)
 }
-
-// reopen opens the device like open: what an earlier run wrote is there or not.
-func (d *device) reopen(flags int) (*os.File, error) { return d.open(flags) }
 
 // mark does nothing: a device has no place for it.
 func (d *device) mark(*os.File) error { return nil }
@@ -45,10 +52,9 @@ func (d *device) unmark(*os.File) error { return nil }
 
 func (d *device) capacity() int64 { return d.size }
 
-func (d *device) tooLarge(size int64) error {
-	return fail(TooLarge, fmt.Sprintf("the disk has %d bytes and the block device %s holds %d: ask for a volume of at least %s",
-		size, d.path, d.size, quantity(roundUp(size, 1<<20))))
-}
+func (d *device) needs(size int64) int64 { return roundUp(size, 1<<20) }
+
+func (d *device) full(int64) string { return "the storage behind the block device has no room left" }
 
 func (d *device) finish(*os.File, int64) error { return nil }
 

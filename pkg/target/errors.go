@@ -35,7 +35,9 @@ func ioError(message string, err error) *Error {
 	}
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return failBy(NoSpace, message+": the volume is full: ask for a larger one", err)
+		return failBy(NoSpace, message+": the volume is full", err)
+	case errors.Is(err, unix.EFBIG):
+		return failBy(TooLarge, message+": neither the file system nor the limits of this process may forbid a file of this size", err)
 	case errors.Is(err, unix.EBUSY):
 		return failBy(TargetError, message+": somebody else uses it", err)
 	}

@@ -44,8 +44,13 @@ func freeBytes(dir string, old ...string) (int64, error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return 0, failBy(TargetError, "opening target: its directory cannot be read", err)
 	}
+	// Blocks are counted in fragments where a file system has them.
+	unit := s.Frsize
+	if unit <= 0 {
+		unit = max(s.Bsize, 1)
+	}
 	// Some network file systems claim more than a number of bytes can say.
-	free := int64(min(s.Bavail, uint64(math.MaxInt64/2/s.Bsize))) * s.Bsize //nolint:gosec // both are positive and small enough
+	free := int64(min(s.Bavail, uint64(math.MaxInt64/2/unit))) * unit //nolint:gosec // both are positive and small enough
 	for _, path := range old {
 		var stat unix.Stat_t
 		if err := unix.Lstat(path, &stat); err == nil && stat.Mode&unix.S_IFMT == unix.S_IFREG && stat.Nlink == 1 {
@@ -58,9 +63,14 @@ func freeBytes(dir string, old ...string) (int64, error) {
 // capacity leaves room for the file system's own records of a large file.
 func (f *file) capacity() int64 { return max(f.free-f.free/4096-64<<10, 0) / 512 * 512 }
 
-func (f *file) tooLarge(size int64) error {
-	return fail(TooLarge, fmt.Sprintf("the disk has %d bytes and the file system of %s has room for %d: ask for a volume of at least %s",
-		size, f.path, f.capacity(), quantity(claimSize(size))))
+func (f *file) needs(size int64) int64 { return claimSize(size) }
+
+func (f *file) full(size int64) string {
+	free, err := freeBytes(filepath.Dir(f.path), f.partial())
+	if err != nil {
+		free = f.free
+	}
+	return fmt.Sprintf("it has room for %d bytes, and a disk of %d bytes needs a volume of at least %s", free, size, quantity(claimSize(size)))
 }
 
 func (f *file) finish(file *os.File, size int64) error {

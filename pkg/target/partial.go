@@ -21,21 +21,27 @@ func (f *file) partial() string { return f.path + ".partial" }
 // open makes the unfinished file anew. What an earlier run left is removed, not reused: it
 // could be a link to something else.
 func (f *file) open(flags int) (*os.File, error) {
-	old, err := f.seize()
-	if err != nil {
-		return nil, err
-	}
-	if old != nil {
+	old, err := f.leftover(0)
+	if err == nil {
 		// Closing it gives the lock up, when the new file has its own.
 		defer func() { _ = old.Close() }()
+		if err := f.own(old); err != nil && !errors.Is(err, errNoLocks) {
+			return nil, err
+		}
 	}
 	if err := f.dropOld(); err != nil {
 		return nil, err
 	}
-	if err := os.Remove(f.partial()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	// Only what was there and is ours now: another run may have made a new one meanwhile.
+	if !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(f.partial()); err != nil {
+			return nil, err
+		}
 	}
 	file, err := os.OpenFile(f.partial(), os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW|flags, freshMode)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, unix.EBUSY
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -45,21 +51,17 @@ func (f *file) open(flags int) (*os.File, error) {
 	return file, nil
 }
 
-// seize locks the unfinished file of an earlier run, if there is one that can be locked. An
-// error means that this run is still alive.
-func (f *file) seize() (*os.File, error) {
+// leftover opens the unfinished file of an earlier run.
+func (f *file) leftover(flags int) (*os.File, error) {
+	// Opening a device or a pipe may do something to it.
 	info, err := os.Lstat(f.partial())
-	if err != nil || !info.Mode().IsRegular() {
-		return nil, nil
-	}
-	old, err := os.OpenFile(f.partial(), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, nil
+		return nil, err
 	}
-	if err := lock(old); errors.Is(err, unix.EBUSY) {
-		return nil, errors.Join(err, old.Close())
+	if !info.Mode().IsRegular() {
+		return nil, fail(TargetError, f.partial()+" is no file")
 	}
-	return old, nil
+	return os.OpenFile(f.partial(), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|flags, 0)
 }
 
 // dropOld removes the old disk where there is no room for two.
@@ -75,7 +77,7 @@ func (f *file) dropOld() error {
 
 // reopen opens the unfinished file of an earlier run, if nobody else can have a hand in it.
 func (f *file) reopen(flags int) (*os.File, error) {
-	file, err := os.OpenFile(f.partial(), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|flags, 0)
+	file, err := f.leftover(flags)
 	if err != nil {
 		return nil, err
 	}
@@ -95,13 +97,13 @@ func (f *file) claim(file *os.File) error {
 	}
 	switch {
 	case s.Mode&unix.S_IFMT != unix.S_IFREG:
-		return fail(TargetError, fmt.Sprintf("resuming target: %s is no file", f.partial()))
+		return fail(TargetError, fmt.Sprintf("%s is no file", f.partial()))
 	case int64(s.Uid) != int64(os.Geteuid()):
-		return fail(TargetError, fmt.Sprintf("resuming target: %s belongs to somebody else", f.partial()))
+		return fail(TargetError, fmt.Sprintf("%s belongs to somebody else", f.partial()))
 	case s.Nlink != 1:
-		return fail(TargetError, fmt.Sprintf("resuming target: %s has another name too", f.partial()))
+		return fail(TargetError, fmt.Sprintf("%s has another name too", f.partial()))
 	case s.Mode&0o777 != diskMode:
-		return fail(TargetError, fmt.Sprintf("resuming target: nothing in %s was ever synced", f.partial()))
+		return fail(TargetError, fmt.Sprintf("nothing in %s was ever synced", f.partial()))
 	}
 	return f.dropOld()
 }

@@ -21,16 +21,16 @@ func (t *Target) Prepare(ctx context.Context, size, granule int64) error {
 		return *err
 	}
 	if t.place.block() && size > t.place.capacity() {
-		return t.place.tooLarge(size)
+		return t.Fits(size)
 	}
 	if t.file == nil {
 		if err := t.open(t.place.open); err != nil {
 			return err
 		}
 	} else if err := t.place.unmark(t.file); err != nil {
-		return t.breaks(ioError("emptying target", err))
+		return t.failed("emptying target", err)
 	}
-	if err := t.begin(granule); err != nil {
+	if err := t.begin(size, granule); err != nil {
 		return err
 	}
 	if t.place.block() {
@@ -38,7 +38,7 @@ func (t *Target) Prepare(ctx context.Context, size, granule int64) error {
 	}
 	for _, length := range []int64{0, size} {
 		if err := t.file.Truncate(length); err != nil {
-			return t.breaks(ioError("emptying target", err))
+			return t.failed("emptying target", err)
 		}
 	}
 	t.zeroed.Store(true)
@@ -64,7 +64,7 @@ func (t *Target) Resume(ctx context.Context, size, granule int64) error {
 	case size <= 0:
 		return fail(TargetError, "resuming target: a disk of unknown size cannot be resumed")
 	case t.place.block() && size > t.place.capacity():
-		return t.place.tooLarge(size)
+		return t.Fits(size)
 	}
 	if err := t.open(t.place.reopen); err != nil {
 		return err
@@ -79,8 +79,12 @@ func (t *Target) Resume(ctx context.Context, size, granule int64) error {
 
 // take makes what was reopened ours.
 func (t *Target) take(size, granule int64) error {
-	if err := t.begin(granule); err != nil {
+	if err := t.begin(size, granule); err != nil {
 		return err
+	}
+	// What an earlier run lost is told now, and then nothing of it can be trusted.
+	if err := unix.Fdatasync(int(t.file.Fd())); err != nil {
+		return ioError("resuming target: syncing it", err)
 	}
 	if !t.place.block() {
 		info, err := t.file.Stat()
@@ -119,14 +123,14 @@ func (t *Target) open(by func(flags int) (*os.File, error)) error {
 }
 
 // begin forgets what was written and chooses between direct and buffered writes.
-func (t *Target) begin(granule int64) error {
+func (t *Target) begin(size, granule int64) error {
 	if granule < 512 || granule&(granule-1) != 0 {
 		return fail(TargetError, fmt.Sprintf("preparing target: %d bytes is no granule: it is a power of two of at least 512", granule))
 	}
-	t.granule = granule
+	t.size, t.granule = size, granule
 	t.direct = t.align.offset > 0 && granule >= block && granule >= t.align.offset
 	if err := setDirect(t.file, t.direct); err != nil {
-		return t.breaks(ioError("opening target", err))
+		return t.failed("opening target", err)
 	}
 	t.zeroed.Store(false)
 	t.marked.Store(false)

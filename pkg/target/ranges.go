@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// maxRanges bounds the memory for what was written to a device that is not zeroed: 1 MiB.
+// maxRanges bounds the memory for what was written to a device that is not zeroed: 1 MiB. Then
+// the gaps are zeroed before more is written.
 const maxRanges = 64 << 10
 
 // extent is a piece of a device, from byte off to before byte end.
@@ -14,6 +15,7 @@ type extent struct{ off, end int64 }
 
 // ranges is a set of bytes: sorted extents that neither overlap nor touch.
 type ranges struct {
+	limit int
 	mutex sync.Mutex
 	all   []extent
 }
@@ -50,7 +52,7 @@ func (r *ranges) add(off, end int64) {
 func (r *ranges) full() bool {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	return len(r.all) >= maxRanges
+	return len(r.all) >= r.limit
 }
 
 // gaps are the extents below size that are not in the set, in order. Nothing may be added

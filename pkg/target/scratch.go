@@ -3,7 +3,6 @@ package target
 import (
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -52,9 +51,9 @@ func (s *scratch) unmark(*os.File) error { return nil }
 
 func (s *scratch) capacity() int64 { return s.free }
 
-func (s *scratch) tooLarge(size int64) error {
-	return fail(TooLarge, fmt.Sprintf("the image has %d bytes and %s has room for %d", size, s.dir, s.free))
-}
+func (s *scratch) needs(size int64) int64 { return claimSize(size) }
+
+func (s *scratch) full(int64) string { return "a larger one is needed" }
 
 func (s *scratch) finish(*os.File, int64) error { return nil }
 

@@ -27,17 +27,17 @@ func (t *Target) settle(ctx context.Context, size int64) error {
 	}
 	if size >= 0 && !t.place.block() {
 		if err := t.file.Truncate(size); err != nil {
-			return t.breaks(ioError("setting the size of target", err))
+			return t.failed("setting the size of target", err)
 		}
 	}
 	if err := t.place.mark(t.file); err != nil {
-		return t.breaks(ioError("syncing target", err))
+		return t.failed("syncing target", err)
 	}
 	if err := t.file.Sync(); err != nil {
-		return t.breaks(ioError("syncing target", err))
+		return t.failed("syncing target", err)
 	}
 	if err := setDirect(t.file, false); err != nil {
-		return t.breaks(ioError("syncing target", err))
+		return t.failed("syncing target", err)
 	}
 	t.direct = false
 	return nil

@@ -46,7 +46,7 @@ func (t *Target) syncShared(ctx context.Context) error {
 		return nil
 	}
 	if err := t.place.mark(t.file); err != nil {
-		return t.breaks(ioError("syncing target", err))
+		return t.failed("syncing target", err)
 	}
 	t.marked.Store(true)
 	return nil
@@ -65,7 +65,7 @@ func (t *Target) datasync() error {
 		err = errno(unix.Fdatasync(int(t.file.Fd())))
 	}
 	if err != 0 {
-		return t.breaks(ioError("syncing target", err))
+		return t.failed("syncing target", err)
 	}
 	return nil
 }
@@ -89,7 +89,7 @@ func (t *Target) behind(n int64) error {
 		t.unstarted.Store(0)
 		// Only the flag WRITE: the WAIT flags would take the error away from the next sync.
 		if err := unix.SyncFileRange(int(t.file.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE); err != nil {
-			return t.breaks(ioError("writing target", err))
+			return t.failed("writing target", err)
 		}
 	}
 	return nil

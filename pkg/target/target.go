@@ -35,6 +35,7 @@ type Target struct {
 	file    *os.File
 	direct  bool
 	align   alignment
+	size    int64
 	granule int64
 	zeroed  atomic.Bool
 	marked  atomic.Bool
@@ -63,8 +64,10 @@ type place interface {
 	reopen(flags int) (*os.File, error)
 	// capacity is the largest raw disk in bytes.
 	capacity() int64
-	// tooLarge says what to ask for when a disk of size bytes does not fit.
-	tooLarge(size int64) error
+	// needs is the size in bytes of a volume that holds a raw disk of size bytes.
+	needs(size int64) int64
+	// full says what to do when the volume is full and does not hold a disk of size bytes yet.
+	full(size int64) string
 	// mark tells later runs that there is something to resume; unmark takes that back.
 	mark(f *os.File) error
 	unmark(f *os.File) error
@@ -89,7 +92,7 @@ func Open(path string) (*Target, error) {
 }
 
 func at(path string, p place) *Target {
-	return &Target{path: path, place: p, buffers: newBuffers()}
+	return &Target{path: path, place: p, covered: ranges{limit: maxRanges}, buffers: newBuffers()}
 }
 
 func lookAt(path string) (place, error) {
@@ -124,7 +127,8 @@ func (t *Target) Fits(size int64) error {
 	if size <= t.place.capacity() {
 		return nil
 	}
-	return t.place.tooLarge(size)
+	return fail(TooLarge, fmt.Sprintf("the disk has %d bytes and %s has room for %d: ask for a volume of at least %s",
+		size, t.place, t.place.capacity(), quantity(t.place.needs(size))))
 }
 
 // File is the open descriptor, for a tool that writes to the same inode.
@@ -150,8 +154,14 @@ func (t *Target) usable() error {
 	return nil
 }
 
-// breaks makes err the answer to every later call, unless there is one already.
-func (t *Target) breaks(err error) error {
+// failed gives a failed system call its reason and makes it the answer to every later call,
+// unless there is one already.
+func (t *Target) failed(message string, err error) error {
+	failure := ioError(message, err)
+	if failure.reason == NoSpace {
+		failure.message += ": " + t.place.full(max(t.size, t.bounds.last()))
+	}
+	err = failure
 	t.broken.CompareAndSwap(nil, &err)
 	return *t.broken.Load()
 }

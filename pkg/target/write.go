@@ -36,6 +36,9 @@ func (t *Target) writeShared(ctx context.Context, p []byte, off int64) (int, err
 	for done := 0; done < len(p); {
 		hole, length := run(p[done:], off+int64(done), zeroed)
 		if !hole {
+			if !t.bounds.claim(off+int64(len(p)), int64(len(p))%t.granule != 0) {
+				return done, fail(TargetError, fmt.Sprintf("writing target: the piece of %d bytes at %d is short and not the last one, or comes after it", len(p), off))
+			}
 			if err := t.writeData(ctx, p[done:done+length], off+int64(done), zeroed); err != nil {
 				return done, err
 			}
@@ -51,9 +54,7 @@ func (t *Target) checkWrite(p []byte, off int64) error {
 	case off < 0 || off%t.granule != 0:
 		return fail(TargetError, fmt.Sprintf("writing target: offset %d is not a multiple of %d", off, t.granule))
 	case t.place.block() && end > t.place.capacity():
-		return t.place.tooLarge(end)
-	case !t.bounds.claim(end, end%t.granule != 0):
-		return fail(TargetError, fmt.Sprintf("writing target: the piece of %d bytes at %d is short and not the last one, or comes after it", len(p), off))
+		return t.Fits(end)
 	}
 	return nil
 }
@@ -136,7 +137,7 @@ func (t *Target) pwrite(p []byte, off int64) error {
 			err = unix.EIO
 		}
 		if err != nil {
-			return t.breaks(ioError(fmt.Sprintf("writing target at byte %d", off), err))
+			return t.failed(fmt.Sprintf("writing target at byte %d", off), err)
 		}
 		p, off = p[n:], off+int64(n)
 		if err := t.behind(int64(n)); err != nil {
@@ -150,7 +151,7 @@ func (t *Target) pwrite(p []byte, off int64) error {
 // come over data, and no data is cut off.
 type bounds struct {
 	mutex sync.Mutex
-	// end is the end of all pieces, tail that of the short one, 0 before it came.
+	// end is the end of all pieces with data, tail that of the short one, 0 before it came.
 	end, tail int64
 }
 

@@ -122,7 +122,7 @@ func (t *Target) fallocate(ctx context.Context, mode uint32, off, end int64) (in
 			return off, unix.ENOTSUP
 		}
 		if err != 0 {
-			return off, t.breaks(ioError(fmt.Sprintf("zeroing target at byte %d", off), err))
+			return off, t.failed(fmt.Sprintf("zeroing target at byte %d", off), err)
 		}
 	}
 	return end, nil
