@@ -225,7 +225,7 @@ http {
 	return address
 }
 
-// breakingLine forwards to address and hangs up after so many bytes of each answer.
+// breakingLine forwards to address and hangs up after so many bytes of each connection.
 func breakingLine(t *testing.T, address string, after int64) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -242,7 +242,11 @@ func breakingLine(t *testing.T, address string, after int64) string {
 				_ = client.Close()
 				continue
 			}
-			connections.Go(func() { _, _ = io.Copy(server, client) })
+			connections.Go(func() {
+				_, _ = io.Copy(server, client)
+				// The client kept the connection for a while and has left.
+				_ = server.Close()
+			})
 			connections.Go(func() {
 				_, _ = io.CopyN(client, server, after)
 				_ = client.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -16,6 +17,8 @@ type client struct {
 	// transport is used without an http.Client, which would follow redirects by rules of its
 	// own and repeat whole URLs in its errors.
 	transport *http.Transport
+	tls       *tls.Config
+	proxyFor  func(*url.URL) (*url.URL, error)
 	guard     *guard
 	// start is the URL the user gave.
 	start       hop
@@ -41,22 +44,20 @@ func newClient(u *url.URL, o Options) *client {
 		clock:       o.Clock,
 	}
 	c.place = c.start
-	proxyFor := httpproxy.FromEnvironment().ProxyFunc()
+	c.proxyFor = httpproxy.FromEnvironment().ProxyFunc()
+	c.tls = &tls.Config{RootCAs: o.CAs, MinVersion: tls.VersionTLS12, Time: o.Clock.Now}
 	c.transport = &http.Transport{
-		Proxy: func(r *http.Request) (*url.URL, error) {
-			proxy, err := proxyFor(r.URL)
-			if proxy != nil {
-				c.guard.trust(proxy)
-			}
-			return proxy, err
-		},
-		DialContext:            c.guard.dial,
-		TLSClientConfig:        &tls.Config{RootCAs: o.CAs, MinVersion: tls.VersionTLS12, Time: o.Clock.Now},
+		Proxy:                  func(r *http.Request) (*url.URL, error) { return c.proxy(r.URL) },
+		DialContext:            quietly(c.guard.dial),
+		DialTLSContext:         quietly(c.dialTLS),
+		TLSClientConfig:        c.tls,
 		TLSHandshakeTimeout:    o.HeaderTimeout,
 		ResponseHeaderTimeout:  o.HeaderTimeout,
 		MaxResponseHeaderBytes: 256 << 10,
-		// One image is one request. An idle connection would only let a server write to our log.
-		DisableKeepAlives: true,
+		// Connections are kept between parts; a request for a whole image closes its own.
+		MaxConnsPerHost:     o.Connections,
+		MaxIdleConnsPerHost: o.Connections,
+		IdleConnTimeout:     o.StallTimeout,
 		// The bytes must be those that the server stores: the checksum is of them.
 		DisableCompression: true,
 		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
@@ -64,6 +65,33 @@ func newClient(u *url.URL, o Options) *client {
 		},
 	}
 	return c
+}
+
+// proxy returns the proxy for u, nil for none.
+func (c *client) proxy(u *url.URL) (*url.URL, error) {
+	proxy, err := c.proxyFor(u)
+	if proxy != nil {
+		c.guard.trust(proxy)
+	}
+	return proxy, err
+}
+
+// dialTLS connects without a proxy, or to one that speaks TLS itself.
+func (c *client) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := c.guard.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	config := c.tls.Clone()
+	config.ServerName, _, _ = net.SplitHostPort(address)
+	ctx, cancel := context.WithTimeout(ctx, c.guard.dialer.Timeout)
+	defer cancel()
+	secure := tls.Client(conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return secure, nil
 }
 
 func proxyError(answer *http.Response) error {
@@ -87,6 +115,9 @@ type part struct {
 }
 
 func (p part) whole() bool { return p == part{} }
+
+// bounded tells a part with an end, which leaves the connection for the next one.
+func (p part) bounded() bool { return p.last > 0 }
 
 func (p part) header() http.Header {
 	h := http.Header{"Accept-Encoding": {"identity"}, "User-Agent": {"gild-importer"}}
@@ -170,7 +201,10 @@ func (c *client) ask(ctx context.Context, h hop, p part) (*http.Response, error)
 			request.Header[key] = values
 		}
 	}
-	response, err := c.transport.RoundTrip(request)
+	// quietConn cannot see into what a proxy passes on, and only a part is sure to be read to its end.
+	proxy, err := c.proxy(h.url)
+	request.Close = !p.bounded() || proxy != nil || err != nil
+	response, err := roundTrip(c.transport, request)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)

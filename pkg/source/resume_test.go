@@ -83,7 +83,8 @@ func TestResume(t *testing.T) {
 					require.NotEmpty(t, clock.waits)
 					require.LessOrEqual(t, len(clock.waits), len(cuts))
 					for _, wait := range clock.waits {
-						require.Equal(t, time.Second, wait, "progress makes the waits short again")
+						// Two connections may break within the MiB that counts as progress.
+						require.LessOrEqual(t, wait, 2*time.Second, "progress makes the waits short again")
 					}
 					require.LessOrEqual(t, s.bytes(), int64(len(body)+len(cuts)*8*mib))
 					for _, r := range s.requests[1:] {
@@ -283,6 +284,7 @@ func part(w http.ResponseWriter, s *site, first, last, total int) {
 		w.Header().Set("ETag", s.etag)
 	}
 	w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, total))
+	w.Header().Set("Content-Length", strconv.Itoa(last-first+1))
 	w.WriteHeader(206)
 	_, _ = w.Write(s.body[first : last+1])
 }

@@ -93,7 +93,8 @@ func checkPart(u *url.URL, p part, r *http.Response, size int64, now time.Time) 
 		return contentRange{}, again(SourceUnstable, "does not say how long the image is")
 	case size >= 0 && c.total != size:
 		return contentRange{}, again(SourceUnstable, "had %d bytes and now says %d", size, c.total)
-	case r.ContentLength >= 0 && r.ContentLength != c.last-c.first+1:
+	case r.ContentLength != c.last-c.first+1 && (r.ContentLength >= 0 || p.bounded()):
+		// Behind chunks without a length the connection could not be kept.
 		return contentRange{}, again(SourceUnstable, "sends %d bytes for the range %d-%d", r.ContentLength, c.first, c.last)
 	}
 	return c, nil
