@@ -3,13 +3,9 @@ package qcow2_test
 import (
 	"bytes"
 	"compress/flate"
-	"context"
 	"encoding/binary"
-	"io"
 	"math"
 	"math/rand/v2"
-	"os"
-	"runtime"
 	"testing"
 
 	compress "github.com/klauspost/compress/zstd"
@@ -228,75 +224,4 @@ func TestGate(t *testing.T) {
 			require.Equal(t, c.fail, reason(t, err))
 		})
 	}
-}
-
-func TestSharedTablesDoNotMultiplyTheWork(t *testing.T) {
-	// 4 MiB of first table, every entry the same second table: 16 TiB to read again and again.
-	b := append(tiny(), make([]byte, 4<<20)...)
-	put32(b, 36, 4<<20/8)
-	put64(b, 40, 7*512)
-	put64(b, 24, (4<<20/8)*64*512)
-	for off := 7 * 512; off < len(b); off += 8 {
-		put64(b, off, 4*512)
-	}
-	_, err := check(t, b)
-	require.Equal(t, refusal.CorruptImage, reason(t, err))
-}
-
-func TestLargeDiskIsNotWalked(t *testing.T) {
-	b := tiny()
-	_, err := qcow2.Open(t.Context(), source{bytes.NewReader(b)}, int64(len(b)), 8191)
-	require.Equal(t, refusal.UnsupportedFormat, reason(t, err))
-	_, err = qcow2.NewPass(b, 8191, 1, nil)
-	require.Equal(t, refusal.UnsupportedFormat, reason(t, err))
-}
-
-func TestCheckStops(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err := qcow2.Open(ctx, source{bytes.NewReader(tiny())}, 7*512, math.MaxInt64)
-	require.ErrorIs(t, err, context.Canceled)
-}
-
-// sparseImage answers any offset, as a hostile server with a huge file would.
-type sparseImage struct{ head []byte }
-
-func (s sparseImage) ReadAt(p []byte, off int64) (int, error) {
-	clear(p)
-	if off < int64(len(s.head)) {
-		copy(p, s.head[off:])
-	}
-	return len(p), nil
-}
-
-var _ io.ReaderAt = sparseImage{}
-
-func TestMemoryIsBounded(t *testing.T) {
-	for name, b := range map[string][]byte{
-		"largest clusters": with(func(b []byte) { put32(b, 20, 21); put64(b, 40, 1<<21); put64(b, 48, 1<<21) }),
-		"largest first table": with(func(b []byte) {
-			put32(b, 20, 21)
-			put32(b, 36, 4<<20)
-			put64(b, 40, 1<<21)
-			put64(b, 48, 1<<21)
-			put64(b, 24, 1<<60)
-		}),
-	} {
-		t.Run(name, func(t *testing.T) {
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			_, err := qcow2.Open(t.Context(), source{sparseImage{b[:512]}}, 1<<60, math.MaxInt64)
-			runtime.ReadMemStats(&after)
-			require.NoError(t, err)
-			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(5<<20))
-		})
-	}
-}
-
-func TestReadErrorIsNoTruncation(t *testing.T) {
-	closed, err := os.CreateTemp(t.TempDir(), "")
-	require.NoError(t, err)
-	require.NoError(t, closed.Close())
-	_, err = qcow2.Open(t.Context(), source{closed}, 4096, math.MaxInt64)
-	require.ErrorIs(t, err, os.ErrClosed)
 }
