@@ -4,105 +4,122 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"io"
 	"os"
 )
 
-// localImage is a whole image in a file that can be read at random.
-type localImage struct {
+// wholeImage is an image that can be read at random by a tool.
+type wholeImage struct {
+	RandomReader
+	// file is where the image is, if it is a file.
 	file   *os.File
+	length int64
 	format string
 	// virtualSize of its disk, and how much data of it is not zero, in bytes.
 	virtualSize, data int64
-	// done drops the file if it is scratch.
-	done func()
 }
 
-// convert brings the whole image into a file, checks it there, and has it converted.
-func (r *run) convert(ctx context.Context, i *inspected) error {
-	image, length, err := r.fetch(ctx, i)
-	if err != nil {
+// localSource is a source that is a file.
+type localSource interface {
+	File() *os.File
+}
+
+// byTool has qemu-img read the source where it is.
+func (r *run) byTool(ctx context.Context, i *inspected) error {
+	// Before anything is written: a wrong image costs nothing but the reading.
+	if err := r.digestAll(ctx, i); err != nil {
 		return err
 	}
-	defer image.done()
-	if image.format == FormatQcow2 {
-		r.report.phase(Verifying, "checking the tables of the image")
-		image.virtualSize, image.data, err = r.parts.Formats.Check(ctx, image.file, length, r.maxDisk())
-		if err != nil {
-			return err
-		}
-	}
-	size, err := r.finalSize(image.virtualSize)
-	if err != nil {
-		return err
-	}
-	if r.options.TargetFormat == FormatQcow2 {
-		if err := r.target.Fits(image.data); err != nil {
-			return fmt.Errorf("storing the data of the disk: %w", err)
-		}
-	}
-	return r.write(ctx, image, size)
-}
-
-func (r *run) maxDisk() int64 {
-	if r.options.TargetFormat == FormatQcow2 {
-		return maxQcow2Disk
-	}
-	return r.target.Capacity()
-}
-
-// fetch returns the image as a file: the local one where it is, others in scratch space.
-func (r *run) fetch(ctx context.Context, i *inspected) (image *localImage, length int64, err error) {
+	image := &wholeImage{RandomReader: r.counted(i.source), length: i.source.Size(), format: i.image.Format}
 	if local, ok := i.source.(localSource); ok {
-		t, err := r.transfer(ctx, i, math.MaxInt64, nil, nil)
-		return &localImage{file: local.File(), format: i.format, virtualSize: t.length, data: t.length, done: func() {}}, t.length, err
+		image.file = local.File()
 	}
+	r.report.pass()
+	return r.convert(ctx, i, image)
+}
+
+// bySpool brings the whole image into scratch space first.
+func (r *run) bySpool(ctx context.Context, i *inspected) error {
 	if r.options.ScratchDir == "" {
-		return nil, 0, &Error{Reason: ScratchRequired, Err: fmt.Errorf("converting %s to %s needs --scratch-dir, a directory with room for the image", i.format, r.options.TargetFormat)}
+		return r.scratchRequired(i)
 	}
 	scratch, err := r.parts.OpenScratch(r.options.ScratchDir)
 	if err != nil {
-		return nil, 0, scratchError(err)
+		return scratchError(err)
 	}
-	image, length, err = r.spool(ctx, i, scratch)
-	if err != nil {
-		return nil, 0, errors.Join(err, scratch.Discard())
+	length, err := r.spool(ctx, i, scratch)
+	if err == nil {
+		file := scratch.File()
+		err = r.convert(ctx, i, &wholeImage{RandomReader: fileReader{file}, file: file, length: length, format: i.image.Format})
 	}
-	return image, length, nil
+	return errors.Join(err, scratch.Discard())
 }
 
-// spool downloads the image into scratch.
-func (r *run) spool(ctx context.Context, i *inspected, scratch Target) (*localImage, int64, error) {
+func (r *run) scratchRequired(i *inspected) error {
+	what := "a server that cannot send parts of it"
+	if i.compression != "" {
+		what = i.compression + " stream"
+	}
+	return &Error{Reason: ScratchRequired, Err: fmt.Errorf("converting %s in a %s to %s needs --scratch-dir, a directory with room for the image", i.image.Format, what, r.options.TargetFormat)}
+}
+
+// spool writes the image into scratch, unpacked, and verifies its checksum.
+func (r *run) spool(ctx context.Context, i *inspected, scratch Target) (length int64, err error) {
 	if err := scratch.Fits(i.source.Size()); err != nil {
-		return nil, 0, scratchError(err)
+		return 0, scratchError(err)
 	}
-	if err := scratch.Prepare(ctx, 0, chunkSize); err != nil {
-		return nil, 0, scratchError(err)
+	if err := scratch.Prepare(ctx, 0, flatGranule); err != nil {
+		return 0, scratchError(err)
 	}
+	s, err := r.takeStream(ctx, i)
+	if err != nil {
+		return 0, err
+	}
+	defer s.close()
+	length, err = r.copyTo(ctx, scratch, s, r.spoolLimit(i, scratch))
+	if err != nil {
+		return 0, err
+	}
+	if err := s.drain(); err != nil {
+		return 0, err
+	}
+	if err := r.verify(i, s.flow.length, s.hashes); err != nil {
+		return 0, err
+	}
+	return length, scratchError(scratch.Settle(ctx, length))
+}
+
+// spoolLimit bounds an endless body: twice the disk is more than any tool writes for it.
+func (r *run) spoolLimit(i *inspected, scratch Target) int64 {
 	limit := scratch.Capacity()
-	full := func(length int64) error { return scratchError(scratch.Fits(length)) }
-	if i.source.Size() < 0 && i.format == FormatQcow2 {
-		// An endless body must not fill the node: this is more than any tool writes for the disk.
-		if most := 2*i.size + 1<<30; most < limit {
-			limit, full = most, r.endless(i, most)
+	if i.source.Size() < 0 || i.compression != "" {
+		limit = min(limit, 2*max(i.size, r.target.Capacity())+1<<30)
+	}
+	return limit
+}
+
+func (r *run) copyTo(ctx context.Context, scratch Target, image io.Reader, limit int64) (length int64, err error) {
+	buffer := alignedBuffer(chunkSize)
+	for {
+		n, err := io.ReadFull(image, buffer)
+		ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !ended {
+			return length, err
+		}
+		if length+int64(n) > limit {
+			return length, &Error{Reason: NoScratchSpace, Err: fmt.Errorf("using scratch space: the image goes on after %s", Human(limit))}
+		}
+		if n > 0 {
+			if _, err := scratch.WriteAt(ctx, buffer[:n], length); err != nil {
+				return length, scratchError(err)
+			}
+		}
+		length += int64(n)
+		r.report.scratch(length)
+		if ended {
+			return length, nil
 		}
 	}
-	t, err := r.transfer(ctx, i, limit, full, func(p []byte, off int64) error {
-		_, err := scratch.WriteAt(ctx, p, off)
-		return scratchError(err)
-	})
-	r.result.ScratchBytes = t.length
-	if err != nil {
-		return nil, 0, err
-	}
-	if _, err := r.detect(i, t.tail); err != nil {
-		return nil, 0, err
-	}
-	if err := scratch.Settle(ctx, t.length); err != nil {
-		return nil, 0, scratchError(err)
-	}
-	done := func() { _ = scratch.Discard() }
-	return &localImage{file: scratch.File(), format: i.format, virtualSize: t.length, data: scratch.Written(), done: done}, t.length, nil
 }
 
 // scratchError tells full or broken scratch space from a full or broken target.
@@ -117,17 +134,53 @@ func scratchError(err error) error {
 	return &Error{Reason: reason, Err: fmt.Errorf("using scratch space: %w", err)}
 }
 
-// write converts the image to the target and makes it durable.
-func (r *run) write(ctx context.Context, image *localImage, size int64) error {
+// convert checks all tables of the image and has it converted.
+func (r *run) convert(ctx context.Context, i *inspected, image *wholeImage) error {
+	if err := r.check(ctx, i, image); err != nil {
+		return err
+	}
+	size, err := r.finalSize(image.virtualSize)
+	if err != nil {
+		return err
+	}
+	if r.options.TargetFormat == FormatQcow2 {
+		if err := r.target.Fits(image.data); err != nil {
+			return fmt.Errorf("storing the data of the disk: %w", err)
+		}
+	}
+	if err := r.write(ctx, image, size); err != nil {
+		return err
+	}
+	if r.options.TargetFormat == FormatRaw {
+		return r.commit(ctx, size)
+	}
+	if err := r.checkOutput(ctx, size); err != nil {
+		return err
+	}
+	return r.commit(ctx, -1)
+}
+
+func (r *run) check(ctx context.Context, i *inspected, image *wholeImage) (err error) {
+	r.report.phase(Verifying, "checking the tables of the image")
+	if i.image.Flat {
+		image.virtualSize, image.data = image.length, image.length
+		return nil
+	}
+	image.virtualSize, image.data, err = r.parts.Formats.Check(ctx, image.format, image, image.length, r.maxDisk())
+	return err
+}
+
+// write has the image converted onto an empty target.
+func (r *run) write(ctx context.Context, image *wholeImage, size int64) error {
 	sized := size
 	if r.options.TargetFormat == FormatQcow2 {
 		// The file grows with its data.
 		sized = 0
 	}
-	if err := r.prepare(ctx, sized); err != nil {
+	if err := r.prepare(ctx, sized, flatGranule); err != nil {
 		return err
 	}
-	// The tool writes in any order, past the target.
+	// The tool writes past WriteAt.
 	if err := r.target.ZeroAll(ctx); err != nil {
 		return err
 	}
@@ -135,25 +188,17 @@ func (r *run) write(ctx context.Context, image *localImage, size int64) error {
 	if format == FormatISO {
 		format = FormatRaw
 	}
-	err := r.parts.Formats.Convert(ctx, Conversion{
-		Source: image.file, SourceFormat: format, Target: r.target.File(), TargetFormat: r.options.TargetFormat,
-		VirtualSize: size, DataBytes: image.data,
+	return r.parts.Formats.Convert(ctx, Conversion{
+		Source: image.RandomReader, SourceFile: image.file, Size: image.length, SourceFormat: format,
+		Target: r.target.File(), TargetFormat: r.options.TargetFormat, VirtualSize: size, DataBytes: image.data,
 		Progress: func(done float64) {
 			r.report.phase(Importing, fmt.Sprintf("converting, %.0f%% done", done*100))
 			r.report.wrote(int64(done * float64(image.data)))
+			if image.file == nil {
+				r.report.at(int64(done * float64(image.length)))
+			}
 		},
 	})
-	if err != nil {
-		return err
-	}
-	r.report.phase(Verifying, "storing the last bytes")
-	if r.options.TargetFormat == FormatRaw {
-		return r.target.Commit(ctx, size)
-	}
-	if err := r.checkOutput(ctx, size); err != nil {
-		return err
-	}
-	return r.target.Commit(ctx, -1)
 }
 
 // checkOutput reads what was written like an image of a stranger.
@@ -165,7 +210,7 @@ func (r *run) checkOutput(ctx context.Context, size int64) error {
 	if err != nil {
 		return &Error{Reason: TargetError, Err: fmt.Errorf("checking target: %w", err)}
 	}
-	virtualSize, _, err := r.parts.Formats.Check(ctx, r.target.File(), info.Size(), maxQcow2Disk)
+	virtualSize, _, err := r.parts.Formats.Check(ctx, FormatQcow2, fileReader{r.target.File()}, info.Size(), maxQcow2Disk)
 	if err != nil {
 		return &Error{Reason: TargetError, Err: fmt.Errorf("checking target: %w", err)}
 	}
@@ -173,4 +218,12 @@ func (r *run) checkOutput(ctx context.Context, size int64) error {
 		return &Error{Reason: TargetError, Err: fmt.Errorf("checking target: it has a disk of %d bytes in place of %d", virtualSize, size)}
 	}
 	return nil
+}
+
+// fileReader reads a file of ours.
+type fileReader struct{ file *os.File }
+
+// ReadAt implements RandomReader.
+func (f fileReader) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
+	return f.file.ReadAt(p, off)
 }

@@ -24,7 +24,7 @@ func (r *run) dryRun(i *inspected) error {
 	plan := r.plan(i)
 	r.report.table([][2]string{
 		{"source", i.source.Name()},
-		{"format", i.format},
+		{"format", r.result.SourceFormat},
 		{"length", length},
 		{"validator", validator},
 		{"disk", size},
@@ -32,22 +32,22 @@ func (r *run) dryRun(i *inspected) error {
 		{"plan", plan},
 	})
 	r.result.Reason = Probed
-	r.result.Message = fmt.Sprintf("would import %s of %s: %s", i.format, length, plan)
-	if i.format == FormatQcow2 || r.options.TargetFormat == FormatQcow2 {
-		if _, local := i.source.(localSource); !local && r.options.ScratchDir == "" {
-			return &Error{Reason: ScratchRequired, Err: fmt.Errorf("converting %s to %s needs --scratch-dir, a directory with room for the image", i.format, r.options.TargetFormat)}
-		}
+	r.result.Message = fmt.Sprintf("would import %s of %s: %s", r.result.SourceFormat, length, plan)
+	if i.way(r.options.TargetFormat) == bySpool && r.options.ScratchDir == "" {
+		return r.scratchRequired(i)
 	}
 	return nil
 }
 
 // plan is what would be done, in one line.
 func (r *run) plan(i *inspected) string {
-	if i.format != FormatQcow2 && r.options.TargetFormat == FormatRaw {
-		return "stream to the target"
+	switch i.way(r.options.TargetFormat) {
+	case byPieces:
+		return "read over several connections, each part straight to its place"
+	case inOrder:
+		return "read in the order of its bytes, straight to the target"
+	case byTool:
+		return fmt.Sprintf("check, then convert %s to %s where it is", i.image.Format, r.options.TargetFormat)
 	}
-	if _, local := i.source.(localSource); local {
-		return fmt.Sprintf("check, then convert %s to %s", i.format, r.options.TargetFormat)
-	}
-	return fmt.Sprintf("download to %s, check, then convert %s to %s", r.options.ScratchDir, i.format, r.options.TargetFormat)
+	return fmt.Sprintf("download to %s, check, then convert %s to %s", r.options.ScratchDir, i.image.Format, r.options.TargetFormat)
 }

@@ -12,63 +12,158 @@ type inspected struct {
 	source Source
 	// hangUp ends the source, also while somebody waits for its bytes.
 	hangUp context.CancelFunc
-	head   []byte
-	format string
+	// head is the start of the source as served.
+	head []byte
+	// compression is the format of a stream around the image, empty without one.
+	compression string
+	// stream is open and read up to imageHead, when there is a compression.
+	stream *stream
+	// image is the format of the image itself, imageHead its start.
+	image     Detected
+	imageHead []byte
+	// header is of an image with one.
+	header Header
 	// size is the virtual size the target will have, -1 while it is not known.
 	size int64
 }
 
+// close frees what inspect opened.
+func (i *inspected) close() {
+	if i.stream != nil {
+		i.stream.close()
+	}
+}
+
+// way is how an image comes to its target.
+type way string
+
+const (
+	// byPieces reads what is needed of the source, over several connections, each piece straight to its place.
+	byPieces way = "pieces"
+	// inOrder reads the source from its first byte to its last, once or twice.
+	inOrder way = "order"
+	// byTool has qemu-img read the source where it is.
+	byTool way = "tool"
+	// bySpool downloads the whole image into scratch space for qemu-img.
+	bySpool way = "spool"
+)
+
+// way decides by what the source can and what the image is. It is the one fork of the importer.
+func (i *inspected) way(targetFormat string) way {
+	ranged := i.compression == "" && i.source.Ranged()
+	raw := targetFormat == FormatRaw
+	switch {
+	case raw && ranged && (i.image.Flat || i.image.Mapped):
+		return byPieces
+	case raw && (i.image.Flat || i.image.Streamable):
+		return inOrder
+	case ranged:
+		return byTool
+	}
+	return bySpool
+}
+
 // inspect reads the head, and the end if the source can, and refuses what cannot work before
 // anything is downloaded or written.
-func (r *run) inspect(ctx context.Context, source Source) (*inspected, error) {
+func (r *run) inspect(ctx context.Context, source Source, hangUp context.CancelFunc) (*inspected, error) {
 	head := make([]byte, r.parts.Formats.HeadSize())
 	n, err := readFull(ctx, source, head)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	i := &inspected{source: source, head: head[:n], size: -1}
-	// Without an end the stream itself will show it.
-	tail, _ := source.Tail(ctx, r.parts.Formats.TailSize())
-	if i.format, err = r.detect(i, tail); err != nil {
+	i := &inspected{source: source, hangUp: hangUp, head: head[:n], imageHead: head[:n], size: -1}
+	if err := r.look(ctx, i); err != nil {
+		i.close()
 		return nil, err
 	}
-	r.result.SourceFormat = i.format
-	r.result.ETag, r.result.LastModified = source.Validators()
-	if err := r.checkLength(i); err != nil {
-		return nil, err
-	}
-	return i, r.checkSize(i)
+	return i, nil
 }
 
-func (r *run) detect(i *inspected, tail []byte) (string, error) {
+func (r *run) look(ctx context.Context, i *inspected) error {
+	r.result.ETag, r.result.LastModified = i.source.Validators()
+	// Without an end the stream itself will show it.
+	tail, _ := i.source.Tail(ctx, r.parts.Formats.TailSize())
+	if err := r.recognise(ctx, i, tail); err != nil {
+		return err
+	}
+	r.found(i, i.image)
+	if err := r.checkLength(i); err != nil {
+		return err
+	}
+	return r.checkSize(i)
+}
+
+// found records the format, with the compression around it.
+func (r *run) found(i *inspected, image Detected) {
+	r.result.SourceFormat = image.Format
+	if i.compression != "" {
+		r.result.SourceFormat += "+" + i.compression
+	}
+}
+
+// recognise finds the format, through a compression if there is one.
+func (r *run) recognise(ctx context.Context, i *inspected, tail []byte) (err error) {
 	want := r.options.SourceFormat
 	if want == FormatAuto {
 		want = ""
 	}
-	return r.parts.Formats.Detect(i.head, tail, i.source.ContentType(), want)
+	formats := r.parts.Formats
+	if i.image, err = formats.Detect(i.head, tail, i.source.ContentType(), ""); err != nil {
+		return err
+	}
+	if !i.image.Compressed {
+		i.image, err = formats.Detect(i.head, tail, i.source.ContentType(), want)
+		return err
+	}
+	if want == i.image.Format {
+		want = ""
+	}
+	i.compression = i.image.Format
+	if i.stream, err = r.openStream(ctx, i, i.head); err != nil {
+		return err
+	}
+	i.imageHead = make([]byte, formats.HeadSize())
+	n, err := io.ReadFull(i.stream, i.imageHead)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	i.imageHead = i.imageHead[:n]
+	if n == 0 {
+		return &Error{Reason: EmptySource, Err: fmt.Errorf("%s is a %s stream of no bytes", i.source.Name(), i.compression)}
+	}
+	i.stream.unread(i.imageHead)
+	if i.image, err = formats.Detect(i.imageHead, nil, "", want); err != nil {
+		return fmt.Errorf("looking into the %s stream: %w", i.compression, err)
+	}
+	if i.image.Compressed {
+		return &Error{Reason: UnsupportedFormat, Err: fmt.Errorf("%s is compressed twice, %s in %s: unpack it once", i.source.Name(), i.image.Format, i.compression)}
+	}
+	return nil
 }
 
 // checkLength refuses a raw disk of which nobody could tell that it was cut.
 func (r *run) checkLength(i *inspected) error {
-	if i.source.Framed() || i.format == FormatQcow2 || len(r.expected) > 0 {
+	if i.source.Framed() || !i.image.Flat || i.compression != "" || len(r.expected) > 0 {
 		return nil
 	}
 	return &Error{Reason: LengthUnknown, Err: fmt.Errorf("%s sends neither a length nor chunks: a cut connection would look like the end: give --checksum, or use another server", i.source.Name())}
 }
 
-// checkSize works out the size of the disk and whether it fits.
-func (r *run) checkSize(i *inspected) error {
-	own := i.source.Size()
-	if i.format == FormatQcow2 {
-		var err error
-		if own, err = r.parts.Formats.VirtualSize(i.head); err != nil {
+// checkSize works out the size of the disk and whether it fits, if the head tells.
+func (r *run) checkSize(i *inspected) (err error) {
+	own := int64(-1)
+	switch {
+	case i.image.Headed:
+		if i.header, err = r.parts.Formats.ReadHeader(i.image.Format, i.imageHead); err != nil {
 			return err
 		}
+		own = i.header.VirtualSize
+	case i.image.Flat && i.compression == "":
+		own = i.source.Size()
 	}
 	if own < 0 {
 		return nil
 	}
-	var err error
 	i.size, err = r.finalSize(own)
 	return err
 }
@@ -92,15 +187,10 @@ func (r *run) finalSize(own int64) (int64, error) {
 	return size, nil
 }
 
-// readFull reads until p is full. At the end of the source it returns io.EOF with what was read.
-func readFull(ctx context.Context, source Source, p []byte) (int, error) {
-	n := 0
-	for n < len(p) {
-		m, err := source.Read(ctx, p[n:])
-		n += m
-		if err != nil {
-			return n, err
-		}
+// maxDisk is the largest disk that is worth looking at.
+func (r *run) maxDisk() int64 {
+	if r.options.TargetFormat == FormatQcow2 {
+		return maxQcow2Disk
 	}
-	return n, nil
+	return r.target.Capacity()
 }

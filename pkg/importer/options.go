@@ -19,6 +19,11 @@ const (
 	FormatISO   = "iso"
 )
 
+// sourceFormats are the values of Options.SourceFormat.
+func sourceFormats() []string {
+	return []string{FormatAuto, FormatRaw, FormatISO, FormatQcow2, "vmdk", "vhd", "vhdx", "vdi", "gz", "xz", "zst", "bz2"}
+}
+
 // Values of Options.Progress.
 const (
 	// ProgressAuto is a bar on a terminal and plain lines elsewhere.
@@ -52,8 +57,11 @@ type Options struct {
 	SecretDir string
 	// CADir holds PEM files with certificates to trust beside the system's.
 	CADir string
-	// ScratchDir is where an image is kept while it is converted.
+	// ScratchDir is where an image is kept that can neither be read at random nor in one pass.
 	ScratchDir string
+	// Checkpoint is a file that says how far an earlier run came. It is kept up to date where it can be
+	// written, and removed at the end.
+	Checkpoint string
 	// Progress is auto, bar, json or none.
 	Progress string
 	// TerminationLog is the file that gets the Result, where Kubernetes reads it. Empty writes none.
@@ -69,12 +77,13 @@ func (o *Options) BindFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Target, "target", "", "`PATH` of a block device, a file to create, or a directory that gets disk.img")
 	fs.Var(&o.TargetSize, "target-size", "virtual size to grow the disk to, for example 20Gi; not set: the image's own")
 	fs.StringVar(&o.TargetFormat, "target-format", FormatRaw, "`FORMAT` of the disk on the volume: raw or qcow2")
-	fs.StringVar(&o.SourceFormat, "source-format", FormatAuto, "`FORMAT` the image must have: auto, raw, iso or qcow2")
+	fs.StringVar(&o.SourceFormat, "source-format", FormatAuto, "`FORMAT` the image must have: "+strings.Join(sourceFormats(), ", "))
 	fs.StringVar(&o.Checksum, "checksum", "", "`ALG:HEX` of the bytes as served; ALG is sha256 or sha512")
 	fs.Var(&o.Pin, "pin", `the one revision to import: {"etag":…,"lastModified":…,"length":…,"digest":…}`)
 	fs.StringVar(&o.SecretDir, "secret-dir", "", "`DIR` with credentials for the source")
 	fs.StringVar(&o.CADir, "ca-dir", "", "`DIR` with PEM certificates to trust beside the system's")
-	fs.StringVar(&o.ScratchDir, "scratch-dir", "", "`DIR` to keep an image in while it is converted")
+	fs.StringVar(&o.ScratchDir, "scratch-dir", "", "`DIR` to keep an image in that cannot be read in place")
+	fs.StringVar(&o.Checkpoint, "checkpoint", "", "`FILE` to continue from, and to keep up to date while it can be written")
 	fs.StringVar(&o.Progress, "progress", ProgressAuto, "`MODE` of showing progress: auto, bar, json or none")
 	fs.StringVar(&o.TerminationLog, "termination-log", "", "`PATH` of a file that gets the result as JSON")
 	fs.BoolVar(&o.DryRun, "dry-run", false, "print what would be done, write nothing")
@@ -115,7 +124,7 @@ func (o Options) Validate() error {
 	if err := oneOf("target-format", o.TargetFormat, FormatRaw, FormatQcow2); err != nil {
 		return err
 	}
-	if err := oneOf("source-format", o.SourceFormat, FormatAuto, FormatRaw, FormatISO, FormatQcow2); err != nil {
+	if err := oneOf("source-format", o.SourceFormat, sourceFormats()...); err != nil {
 		return err
 	}
 	if err := oneOf("progress", o.Progress, ProgressAuto, ProgressBar, ProgressJSON, ProgressNone); err != nil {

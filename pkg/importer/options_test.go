@@ -42,7 +42,7 @@ func FuzzArgs(f *testing.F) {
 func TestArgsHasOneArgumentForEachFlag(t *testing.T) {
 	o := importer.Options{
 		Source: "a", Target: "b", TargetSize: 1, TargetFormat: "c", SourceFormat: "d", Checksum: "e", Pin: importer.Pin{ETag: "f"},
-		SecretDir: "g", CADir: "h", ScratchDir: "i", Progress: "j", TerminationLog: "k", DryRun: true,
+		SecretDir: "g", CADir: "h", ScratchDir: "i", Checkpoint: "l", Progress: "j", TerminationLog: "k", DryRun: true,
 	}
 	fields := reflect.ValueOf(o)
 	for i := range fields.NumField() {
@@ -82,7 +82,7 @@ func TestValidate(t *testing.T) {
 		"odd size":           {[]string{"--source=https://host/a", "--target=x", "--target-size=1000"}, "multiple of 512"},
 		"negative size":      {[]string{"--source=https://host/a", "--target=x", "--target-size=-1Gi"}, "negative"},
 		"target format":      {[]string{"--source=https://host/a", "--target=x", "--target-format=vmdk"}, "use raw, qcow2"},
-		"source format":      {[]string{"--source=https://host/a", "--target=x", "--source-format=vmdk"}, "use auto, raw, iso, qcow2"},
+		"source format":      {[]string{"--source=https://host/a", "--target=x", "--source-format=zip"}, "use auto, raw, iso, qcow2, vmdk"},
 		"progress":           {[]string{"--source=https://host/a", "--target=x", "--progress=loud"}, "use auto, bar, json, none"},
 		"checksum algorithm": {[]string{"--source=https://host/a", "--target=x", "--checksum=md5:00"}, "write sha256:HEX or sha512:HEX"},
 		"checksum length":    {[]string{"--source=https://host/a", "--target=x", "--checksum=sha256:00"}, "64 hexadecimal digits"},

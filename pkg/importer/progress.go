@@ -22,11 +22,17 @@ type Progress struct {
 	Phase Phase `json:"phase"`
 	// TotalBytes is the length of the source; absent when the server does not say.
 	TotalBytes *int64 `json:"totalBytes,omitempty"`
-	// TransferredBytes counts how far the source has been read. It goes back when the source must be read again.
+	// TransferredBytes is how far the source has been read; parts that are not needed are skipped.
+	// It goes back when the source must be read again.
 	TransferredBytes int64 `json:"transferredBytes"`
 	// WrittenBytes counts the data written to the target.
 	WrittenBytes int64 `json:"writtenBytes"`
-	// BytesPerSecond is the rate of TransferredBytes over the last few seconds.
+	// ScratchBytes counts the bytes kept in the scratch directory.
+	ScratchBytes int64 `json:"scratchBytes,omitempty"`
+	// Passes counts how often the source was begun to be read; 2 for an image whose tables come
+	// too late.
+	Passes int64 `json:"passes,omitempty"`
+	// BytesPerSecond is the rate at which bytes came over the last few seconds.
 	BytesPerSecond int64 `json:"bytesPerSecond"`
 	// Message is for people: what is going on, for example a pause before the next try.
 	Message string `json:"message,omitempty"`
@@ -43,7 +49,7 @@ func ParseProgress(line []byte) (Progress, error) {
 		return Progress{}, errors.New("reading progress: unknown phase")
 	}
 	p.Message = clean(p.Message, maxMessage)
-	for _, n := range []*int64{p.TotalBytes, &p.TransferredBytes, &p.WrittenBytes, &p.BytesPerSecond} {
+	for _, n := range []*int64{p.TotalBytes, &p.TransferredBytes, &p.WrittenBytes, &p.ScratchBytes, &p.Passes, &p.BytesPerSecond} {
 		if n != nil {
 			*n = max(*n, 0)
 		}

@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,7 +29,7 @@ type reporter struct {
 
 	mu       sync.Mutex
 	progress Progress
-	moves    int64
+	fetches  int64
 	samples  []sample
 	shown    time.Time
 
@@ -77,7 +78,7 @@ func (r *reporter) stop() {
 func (r *reporter) tick(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.samples = append(r.samples, sample{now, r.progress.TransferredBytes})
+	r.samples = append(r.samples, sample{now, r.fetches})
 	r.samples = r.samples[max(len(r.samples)-rateOver-1, 0):]
 	first, last := r.samples[0], r.samples[len(r.samples)-1]
 	r.progress.BytesPerSecond = 0
@@ -142,32 +143,66 @@ func (r *reporter) plain() string {
 	return line
 }
 
-// total sets the length of the source; -1 is not known.
-func (r *reporter) total(n int64) {
+// opened is told the length of a source that was opened; -1 is not known.
+func (r *reporter) opened(n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.progress.Passes = 0
 	r.progress.TotalBytes = nil
 	if n >= 0 {
 		r.progress.TotalBytes = &n
 	}
 }
 
-// begin starts a pass over the source.
-func (r *reporter) begin() {
+// pass starts a reading of the source.
+func (r *reporter) pass() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.progress.Phase, r.progress.Message = Importing, ""
 	r.progress.TransferredBytes, r.progress.WrittenBytes = 0, 0
-	r.samples = nil
+	r.progress.Passes++
 }
 
+// moved counts bytes of a source that is read in order.
 func (r *reporter) moved(n int64) {
+	r.fetched(n)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.progress.TransferredBytes += n
-	r.moves += n
-	// Bytes came: what a notice said is over.
-	r.progress.Message = ""
+}
+
+// fetched counts bytes that came from the source.
+func (r *reporter) fetched(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fetches += n
+	if n > 0 {
+		// Bytes came: what a notice said is over.
+		r.progress.Message = ""
+	}
+}
+
+// at is told how far a source has been read of which not all is needed.
+func (r *reporter) at(off int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.TransferredBytes = off
+}
+
+// scratch is told how much scratch space is used.
+func (r *reporter) scratch(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.ScratchBytes = n
+}
+
+// checkpoint writes a checkpoint for whoever reads the log.
+func (r *reporter) checkpoint(text []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mode == ProgressJSON {
+		r.say(r.stdout, "{\"checkpoint\":%s}\n", text)
+	}
 }
 
 func (r *reporter) wrote(n int64) {
@@ -190,11 +225,15 @@ func (r *reporter) notice(message string) {
 	r.show(r.clock.Now(), true)
 }
 
-// counted returns the totals for the result.
-func (r *reporter) counted() (transferred, written int64) {
+// count writes the totals into the result.
+func (r *reporter) count(result *Result) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.moves, r.progress.WrittenBytes
+	result.TransferredBytes, result.WrittenBytes = r.fetches, r.progress.WrittenBytes
+	result.ScratchBytes, result.Passes = r.progress.ScratchBytes, r.progress.Passes
+	if result.Seconds > 0 {
+		result.BytesPerSecond = int64(float64(r.fetches) / result.Seconds)
+	}
 }
 
 // table shows what a dry run found.
@@ -218,7 +257,7 @@ func (r *reporter) outcome(o Options, result Result) {
 	case result.Reason == Probed:
 		r.say(r.stdout, "%s: %s\n", result.Reason, clean(result.Message, maxMessage))
 	default:
-		r.say(r.stdout, "%s: %s, %s written to %s in %.1f s, %s\n", result.Reason, result.Message, Human(result.WrittenBytes), clean(o.Target, maxMessage), result.Seconds, result.Digest)
+		r.say(r.stdout, "%s: %s, %s written to %s in %.1f s, %s\n", result.Reason, result.Message, Human(result.WrittenBytes), clean(o.Target, maxMessage), result.Seconds, cmp.Or(result.Digest, "no checksum asked for"))
 	}
 }
 

@@ -24,8 +24,8 @@ func newTestReporter(mode string, terminal bool) (r *reporter, stdout, stderr *b
 
 func TestJSONLinesHaveRates(t *testing.T) {
 	r, stdout, stderr := newTestReporter(ProgressJSON, true)
-	r.total(1000)
-	r.begin()
+	r.opened(1000)
+	r.pass()
 	for second := range 8 {
 		r.tick(time.Unix(int64(second), 0))
 		if second < 5 {
@@ -47,25 +47,27 @@ func TestJSONLinesHaveRates(t *testing.T) {
 
 func TestUnknownLengthIsAbsent(t *testing.T) {
 	r, stdout, _ := newTestReporter(ProgressJSON, false)
-	r.total(-1)
+	r.opened(-1)
 	r.tick(time.Unix(0, 0))
 	require.NotContains(t, stdout.String(), "totalBytes")
 }
 
 func TestStartingOverGoesBackToZero(t *testing.T) {
 	r, _, _ := newTestReporter(ProgressJSON, false)
-	r.begin()
+	r.pass()
 	r.moved(700)
-	r.begin()
+	r.pass()
 	r.moved(100)
 	require.EqualValues(t, 100, r.progress.TransferredBytes)
-	transferred, _ := r.counted()
-	require.EqualValues(t, 800, transferred, "the result counts all that came")
+	var result Result
+	r.count(&result)
+	require.EqualValues(t, 800, result.TransferredBytes, "the result counts all that came")
+	require.EqualValues(t, 2, result.Passes)
 }
 
 func TestPlainLinesAreRare(t *testing.T) {
 	r, stdout, _ := newTestReporter(ProgressAuto, false)
-	r.total(4 << 20)
+	r.opened(4 << 20)
 	for second := range 25 {
 		r.moved(1 << 17)
 		r.tick(time.Unix(int64(second+100), 0))
@@ -79,10 +81,10 @@ func TestPlainLinesAreRare(t *testing.T) {
 func TestBarOnATerminal(t *testing.T) {
 	r, stdout, stderr := newTestReporter(ProgressAuto, true)
 	r.start()
-	r.total(1000)
+	r.opened(1000)
 	r.moved(420)
 	r.tick(time.Unix(1, 0))
-	r.total(2000)
+	r.opened(2000)
 	r.notice("next try in 4s")
 	r.stop()
 	require.Empty(t, stdout.String())

@@ -31,7 +31,13 @@ type Result struct {
 	WrittenBytes int64 `json:"writtenBytes"`
 	// ScratchBytes counts the bytes kept in the scratch directory.
 	ScratchBytes int64 `json:"scratchBytes"`
-	// Digest is ALG:HEX of the bytes as served: of the checksum's algorithm, else sha256.
+	// Passes counts how often the source was read in the last try: 1, or 2 for an image whose tables
+	// come too late or whose checksum is of bytes that the image does not need.
+	Passes int64 `json:"passes,omitempty"`
+	// BytesPerSecond is TransferredBytes over Seconds.
+	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"`
+	// Digest is ALG:HEX of the bytes as served, only when a checksum was asked for: without one
+	// the parts of an image that hold no data are not read.
 	Digest string `json:"digest,omitempty"`
 	// ETag and LastModified are the headers as served.
 	ETag         string `json:"etag,omitempty"`
@@ -74,7 +80,7 @@ func ParseResult(line []byte) (Result, error) {
 	for _, text := range []*string{&r.SourceFormat, &r.Digest, &r.ETag, &r.LastModified} {
 		*text = clean(*text, maxHeaderField)
 	}
-	for _, n := range []*int64{&r.VirtualSize, &r.TransferredBytes, &r.WrittenBytes, &r.ScratchBytes, &r.RetryAfterSeconds} {
+	for _, n := range []*int64{&r.VirtualSize, &r.TransferredBytes, &r.WrittenBytes, &r.ScratchBytes, &r.Passes, &r.BytesPerSecond, &r.RetryAfterSeconds} {
 		*n = max(*n, 0)
 	}
 	r.Seconds = max(r.Seconds, 0)

@@ -45,13 +45,18 @@ type run struct {
 	result  Result
 
 	target   Target
-	prepared bool
 	expected []Checksum
+	// prepared is the granule that the target was prepared for, 0 before.
+	prepared int64
+	// spoolNext tells that this image must be in scratch space.
+	spoolNext bool
+	// resumable tells that a checkpoint of what is on the target was stored.
+	resumable bool
 }
 
 // conclude writes the reason and the message of the result.
 func (r *run) conclude(ctx context.Context, err error) *Error {
-	r.result.TransferredBytes, r.result.WrittenBytes = r.report.counted()
+	r.report.count(&r.result)
 	if err == nil {
 		return nil
 	}
@@ -80,7 +85,7 @@ func (r *run) all(ctx context.Context) (err error) {
 	}
 	if err := r.tries(ctx); err != nil {
 		// What went wrong first is the reason; what went wrong while tidying is told too.
-		if tidy := r.target.Discard(); tidy != nil {
+		if tidy := r.leave(ctx, err); tidy != nil {
 			failure := Classify(err)
 			failure.Err = fmt.Errorf("%w (and then: %w)", failure.Err, tidy)
 			return failure
@@ -88,6 +93,14 @@ func (r *run) all(ctx context.Context) (err error) {
 		return err
 	}
 	return nil
+}
+
+// leave drops what was written, or keeps it for a run that can continue.
+func (r *run) leave(ctx context.Context, cause error) error {
+	if r.resumable && (ctx.Err() != nil || Classify(cause).Reason.ExitCode() == ExitTransient) {
+		return r.target.Keep()
+	}
+	return r.target.Discard()
 }
 
 // checkTarget refuses what the options alone show to be wrong.
@@ -122,6 +135,7 @@ func (r *run) tries(ctx context.Context) error {
 
 // try opens the source once and imports it.
 func (r *run) try(ctx context.Context) error {
+	r.resumable = false
 	sourceCtx, hangUp := context.WithCancel(ctx)
 	defer hangUp()
 	source, err := r.parts.OpenSource(sourceCtx, r.report.notice)
@@ -129,28 +143,45 @@ func (r *run) try(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = source.Close() }()
-	i, err := r.inspect(ctx, source)
+	r.report.opened(source.Size())
+	i, err := r.inspect(ctx, source, hangUp)
 	if err != nil {
 		return err
 	}
-	i.hangUp = hangUp
+	defer i.close()
 	if r.options.DryRun {
 		return r.dryRun(i)
 	}
-	r.report.total(source.Size())
-	// The one fork: a flat disk streams to where it belongs; every other image must be whole
-	// before it is read, because its tables may be anywhere.
-	if i.format != FormatQcow2 && r.options.TargetFormat == FormatRaw {
-		err = r.stream(ctx, i)
-	} else {
-		err = r.convert(ctx, i)
-	}
-	if err != nil {
+	if err := r.bring(ctx, i); err != nil {
 		return err
 	}
 	r.result.Reason = Imported
 	r.result.Message = fmt.Sprintf("imported a disk of %s as %s", Human(r.result.VirtualSize), r.options.TargetFormat)
 	return nil
+}
+
+// bring goes the image's way. One that turns out to need scratch space goes there if there is some.
+func (r *run) bring(ctx context.Context, i *inspected) error {
+	way := i.way(r.options.TargetFormat)
+	if r.spoolNext {
+		way = bySpool
+	}
+	var err error
+	switch way {
+	case byPieces:
+		err = r.byPieces(ctx, i)
+	case inOrder:
+		err = r.inOrder(ctx, i)
+	case byTool:
+		err = r.byTool(ctx, i)
+	case bySpool:
+		err = r.bySpool(ctx, i)
+	}
+	if err == nil || way == bySpool || r.options.ScratchDir == "" || Classify(err).Reason != ScratchRequired {
+		return err
+	}
+	r.spoolNext = true
+	return &changed{err}
 }
 
 func expectedChecksums(o Options) []Checksum {

@@ -1,62 +1,89 @@
 package importer
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 )
 
-// stream writes a flat disk to the target as it comes.
-func (r *run) stream(ctx context.Context, i *inspected) error {
-	if err := r.prepare(ctx, max(i.size, 0)); err != nil {
-		return err
-	}
-	capacity := r.target.Capacity()
-	if wanted := int64(r.options.TargetSize); wanted > 0 {
-		capacity = wanted
-	}
-	t, err := r.transfer(ctx, i, capacity, r.endless(i, capacity), func(p []byte, off int64) error {
-		_, err := r.target.WriteAt(ctx, p, off)
-		r.report.wrote(r.target.Written())
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	// Some formats show only at the end of the image.
-	if _, err := r.detect(i, t.tail); err != nil {
-		return err
-	}
-	size, err := r.finalSize(t.length)
-	if err != nil {
-		return err
-	}
-	r.report.phase(Verifying, "storing the last bytes")
-	return r.target.Commit(ctx, size)
+// stream is an image in the order of its bytes: the source, hashed, and unpacked if it is
+// compressed.
+type stream struct {
+	io.Reader
+	flow   *flow
+	unpack io.Closer
+	hashes hashes
 }
 
-// prepare empties the target. A device that is empty already is left alone: emptying it may
-// take so long that the server hangs up, and then this must not begin again.
-func (r *run) prepare(ctx context.Context, size int64) error {
-	if r.prepared && r.target.Block() && r.target.Written() == 0 {
-		return nil
+// openStream starts to read the source at its first byte. head was read from it before.
+func (r *run) openStream(ctx context.Context, i *inspected, head []byte) (*stream, error) {
+	s := &stream{hashes: newHashes(r.expected)}
+	r.report.pass()
+	s.flow = startFlow(ctx, i.source, i.hangUp, head, s.hashes, r.report.moved)
+	s.Reader = s.flow
+	if i.compression == "" {
+		return s, nil
 	}
-	r.report.phase(Importing, "preparing the target")
-	if err := r.target.Prepare(ctx, size, chunkSize); err != nil {
-		return err
+	unpacked, err := r.parts.Formats.Decompress(ctx, i.compression, s.flow)
+	if err != nil {
+		s.flow.close()
+		return nil, err
 	}
-	r.prepared = true
+	s.Reader, s.unpack = unpacked, unpacked
+	return s, nil
+}
+
+// unread gives back what was read first.
+func (s *stream) unread(head []byte) { s.Reader = io.MultiReader(bytes.NewReader(head), s.Reader) }
+
+// drain reads what is left of the source: its checksum is of all bytes.
+func (s *stream) drain() error {
+	_, err := io.Copy(io.Discard, s.flow)
+	return err
+}
+
+func (s *stream) close() {
+	// The source first: unpacking may wait for it.
+	s.flow.end()
+	if s.unpack != nil {
+		_ = s.unpack.Close()
+	}
+	s.flow.close()
+}
+
+// verify compares length and checksums of the bytes as served.
+func (r *run) verify(i *inspected, length int64, h hashes) error {
+	r.report.phase(Verifying, "")
+	if pinned := r.options.Pin.Length; pinned != 0 && pinned != length {
+		return &Error{Reason: SourceChanged, Err: fmt.Errorf("%s has %d bytes, pinned is %d", i.source.Name(), length, pinned)}
+	}
+	for n, want := range r.expected {
+		if got := h[n].sum(); got != want.String() {
+			return &Error{Reason: ChecksumMismatch, Err: fmt.Errorf("%s has the checksum %s, expected is %s: the image changed, or the checksum is of another one", i.source.Name(), got, want)}
+		}
+	}
+	if len(h) > 0 {
+		r.result.Digest = h[0].sum()
+	}
 	return nil
 }
 
-// endless is the refusal of a source that goes on after limit bytes.
-func (r *run) endless(i *inspected, limit int64) func(int64) error {
-	return func(length int64) error {
-		if i.source.Size() < 0 {
-			return &Error{Reason: TooLarge, Err: fmt.Errorf("%s does not say its length and goes on after %s, which is all that %s may take", i.source.Name(), Human(limit), r.target)}
-		}
-		if err := r.target.Fits(length); err != nil {
-			return err
-		}
-		return &Error{Reason: TooLarge, Err: fmt.Errorf("the disk has %d bytes, more than the %d that are asked for", length, limit)}
+// digestAll reads the whole source for its checksum alone, where the image is read at random.
+func (r *run) digestAll(ctx context.Context, i *inspected) error {
+	if len(r.expected) == 0 {
+		return nil
 	}
+	if err := i.source.Rewind(ctx); err != nil {
+		return err
+	}
+	s, err := r.openStream(ctx, i, nil)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.drain(); err != nil {
+		return err
+	}
+	return r.verify(i, s.flow.length, s.hashes)
 }

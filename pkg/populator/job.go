@@ -42,6 +42,8 @@ type attempt struct {
 	// claim is the user's claim, target is PVC'.
 	claim, target *corev1.PersistentVolumeClaim
 	credentials   *credentials
+	// scratch gives the importer room for a whole image.
+	scratch bool
 	// image of the importer, and the operator's template as JSON, empty for none.
 	image    string
 	template []byte
@@ -55,12 +57,14 @@ func (a *attempt) options() importer.Options {
 		TargetFormat:   cmp.Or(string(a.spec.Format), importer.FormatRaw),
 		SourceFormat:   importer.FormatAuto,
 		Checksum:       a.spec.Checksum,
-		ScratchDir:     scratchDir,
 		Progress:       importer.ProgressJSON,
 		TerminationLog: terminationLog,
 	}
 	if isBlock(a.claim) {
 		o.Target = targetDevice
+	}
+	if a.scratch {
+		o.ScratchDir = scratchDir
 	}
 	if a.spec.Size != nil {
 		o.TargetSize = importer.Size(a.spec.Size.Value())
@@ -192,7 +196,6 @@ func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
 		Name:                     importerContainer,
 		Image:                    a.image,
 		Args:                     literal(options.Args()),
-		Env:                      []corev1.EnvVar{{Name: "HOME", Value: scratchDir}, {Name: "TMPDIR", Value: scratchDir}},
 		TerminationMessagePath:   terminationLog,
 		TerminationMessagePolicy: corev1.TerminationMessageReadFile,
 		Resources: corev1.ResourceRequirements{
@@ -209,9 +212,11 @@ func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
 	}
 	volumes := []corev1.Volume{
 		{Name: "target", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: a.target.Name}}},
-		{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: scratchLimit(a.claim)}}},
 	}
-	container.VolumeMounts = []corev1.VolumeMount{{Name: "scratch", MountPath: scratchDir}}
+	if options.ScratchDir != "" {
+		volumes = append(volumes, corev1.Volume{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: scratchLimit(a.claim)}}})
+		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: "scratch", MountPath: scratchDir})
+	}
 	if isBlock(a.claim) {
 		container.VolumeDevices = []corev1.VolumeDevice{{Name: "target", DevicePath: targetDevice}}
 	} else {

@@ -46,7 +46,7 @@ func attempts(t *testing.T) map[string]*attempt {
 	block.claim.Spec.VolumeMode = ptr.To(corev1.PersistentVolumeBlock)
 
 	private := testAttempt()
-	private.number = 3
+	private.number, private.scratch = 3, true
 	private.spec.Source.HTTP.URL = "https://images.example.org/$(HTTPS_PROXY)/disk.img"
 	private.spec.Checksum = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 	private.spec.Format = v1alpha1.DiskFormatQcow2

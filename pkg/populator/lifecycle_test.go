@@ -2,10 +2,12 @@ package populator
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -167,6 +169,34 @@ func TestFailedImportStartsAnew(t *testing.T) {
 			require.EqualValues(t, 1, w.findImport().Status.Attempts, "attempts are counted anew")
 		})
 	}
+}
+
+func TestScratchIsGivenToTheImportThatNeedsIt(t *testing.T) {
+	w := newWorld(t, privateImage(), testClaim(), login("pw"), ca(), fastClass())
+	good := w.end
+	var scratch []bool
+	w.end = func(n int32) (int32, string) {
+		var jobs batchv1.JobList
+		require.NoError(t, w.store.List(t.Context(), &jobs))
+		require.Len(t, jobs.Items, 1)
+		has := slices.Contains(jobs.Items[0].Spec.Template.Spec.Containers[0].Args, "--scratch-dir="+scratchDir)
+		scratch = append(scratch, has)
+		if !has {
+			return 2, `{"reason":"ScratchRequired","message":"vhdx in a gz stream"}`
+		}
+		return good(n)
+	}
+	w.settle(w.phase(v1alpha1.PhaseSucceeded))
+	require.Equal(t, []bool{false, true}, slices.Compact(scratch))
+	require.Len(t, w.jobs, 2)
+	require.Nil(t, w.findImport().Status.LastFailure, "it was no failure")
+}
+
+func TestImportThatFailsForWantOfScratchTwiceEnds(t *testing.T) {
+	w := newWorld(t, privateImage(), testClaim(), login("pw"), ca(), fastClass())
+	w.end = func(int32) (int32, string) { return 2, `{"reason":"ScratchRequired","message":"no"}` }
+	w.settle(w.phase(v1alpha1.PhaseFailed))
+	require.Len(t, w.jobs, 2)
 }
 
 func TestDeletedImageIsHeldWhileItsImportRuns(t *testing.T) {

@@ -44,7 +44,7 @@ func (c *importController) start(ctx context.Context, imp *v1alpha1.VMDiskImport
 	}
 	return c.launch(ctx, imp, &attempt{
 		number: imp.Status.Attempts + 1, importUID: imp.UID, spec: imp.Spec, claim: claim, target: target,
-		credentials: credentials, image: c.importerImage, template: c.template,
+		credentials: credentials, scratch: imp.Status.ScratchRequired, image: c.importerImage, template: c.template,
 	})
 }
 

@@ -133,6 +133,9 @@ func describe(message string, p *v1alpha1.ImportProgress) string {
 func (c *importController) conclude(ctx context.Context, imp *v1alpha1.VMDiskImport, job *batchv1.Job, o outcome) (ctrl.Result, error) {
 	switch o.verdict {
 	case verdictFailed:
+		if o.reason == string(importer.ScratchRequired) && !imp.Status.ScratchRequired {
+			return c.grantScratch(ctx, imp, o)
+		}
 		return c.fail(ctx, imp, o)
 	case verdictRetry:
 		return c.retry(ctx, imp, o)
@@ -151,6 +154,16 @@ func (c *importController) conclude(ctx context.Context, imp *v1alpha1.VMDiskImp
 		status.VolumeName = prime.Spec.VolumeName
 		status.Progress = finalProgress(&o.result)
 	})
+}
+
+// grantScratch has the next attempt made at once, with scratch space.
+func (c *importController) grantScratch(ctx context.Context, imp *v1alpha1.VMDiskImport, o outcome) (ctrl.Result, error) {
+	now := metav1.NewTime(c.clock.Now().Truncate(time.Second))
+	err := c.record(ctx, imp, pending(o.reason, "the image cannot be read where it is: the next attempt gets scratch space"), func(status *v1alpha1.VMDiskImportStatus) {
+		status.ScratchRequired = true
+		status.NextAttemptTime = &now
+	})
+	return ctrl.Result{RequeueAfter: clearAgain}, err
 }
 
 // retry records a failure that may pass and when the next attempt is made.
@@ -210,7 +223,7 @@ func jobFailed(job *batchv1.Job) string {
 func importResult(r *importer.Result, now time.Time) *v1alpha1.ImportResult {
 	return &v1alpha1.ImportResult{
 		SourceFormat: r.SourceFormat, VirtualSize: r.VirtualSize, Digest: r.Digest, ETag: r.ETag, LastModified: r.LastModified,
-		TransferredBytes: r.TransferredBytes, WrittenBytes: r.WrittenBytes, ScratchBytes: r.ScratchBytes,
+		TransferredBytes: r.TransferredBytes, WrittenBytes: r.WrittenBytes, ScratchBytes: r.ScratchBytes, Passes: r.Passes,
 		Seconds: strconv.FormatFloat(r.Seconds, 'f', 1, 64), Time: metav1.NewTime(now),
 	}
 }

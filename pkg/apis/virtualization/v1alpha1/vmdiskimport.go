@@ -122,6 +122,11 @@ type VMDiskImportStatus struct {
 	// +optional
 	Result *ImportResult `json:"result,omitempty"`
 
+	// scratchRequired is true once an attempt found an image that can neither be read at
+	// random nor in one pass. The attempts after it get scratch space.
+	// +optional
+	ScratchRequired bool `json:"scratchRequired,omitempty"`
+
 	// targetUID is the UID of PVC', the claim in the system namespace that the last
 	// attempt wrote to. Its volume becomes that of the claim.
 	// +optional
@@ -185,7 +190,7 @@ type ImportResult struct {
 	// virtualSize of the disk in bytes.
 	// +optional
 	VirtualSize int64 `json:"virtualSize,omitempty"`
-	// digest of the image as served, when it was computed.
+	// digest of the image as served, when a checksum was asked for.
 	// +optional
 	Digest string `json:"digest,omitempty"`
 	// etag of the image that was imported, as the server spells it.
@@ -203,6 +208,9 @@ type ImportResult struct {
 	// scratchBytes were needed for the time of the import.
 	// +optional
 	ScratchBytes int64 `json:"scratchBytes,omitempty"`
+	// passes is how often the source was read: 2 for an image whose tables come after its data.
+	// +optional
+	Passes int64 `json:"passes,omitempty"`
 	// seconds that the last attempt took, such as "12.5".
 	// +optional
 	Seconds string `json:"seconds,omitempty"`

@@ -1,0 +1,126 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+)
+
+// Reading and hashing overlap with what follows: while one chunk is used the next ones fill.
+// 1 MiB keeps system calls rare; four of them are 4 MiB of memory.
+const (
+	chunkSize  = 1 << 20
+	chunkCount = 4
+)
+
+// flow is a source in the order of its bytes, hashed on the way. It reads ahead.
+type flow struct {
+	full    chan chunk
+	free    chan []byte
+	current chunk
+	// rest is what is left of current.
+	rest   []byte
+	length int64
+	stop   context.CancelFunc
+	reader sync.WaitGroup
+}
+
+// chunk is a piece of the source. Only the last one is short, and has the error that ended it.
+type chunk struct {
+	bytes []byte
+	err   error
+}
+
+// startFlow begins to read. head was read from the source before. hangUp ends the source, also
+// while somebody waits for its bytes.
+func startFlow(ctx context.Context, source Source, hangUp func(), head []byte, h hashes, moved func(int64)) *flow {
+	ctx, cancel := context.WithCancel(ctx)
+	f := &flow{full: make(chan chunk), free: make(chan []byte, chunkCount)}
+	f.stop = func() {
+		cancel()
+		hangUp()
+	}
+	for range chunkCount {
+		f.free <- make([]byte, chunkSize)
+	}
+	f.reader.Go(func() {
+		defer close(f.full)
+		f.produce(ctx, source, head, h, moved)
+	})
+	return f
+}
+
+func (f *flow) produce(ctx context.Context, source Source, head []byte, h hashes, moved func(int64)) {
+	for {
+		var buffer []byte
+		select {
+		case buffer = <-f.free:
+		case <-ctx.Done():
+			return
+		}
+		n := copy(buffer, head)
+		head = head[n:]
+		m, err := readFull(ctx, source, buffer[n:])
+		h.write(buffer[:n+m])
+		moved(int64(n + m))
+		select {
+		case f.full <- chunk{buffer[:n+m], err}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Read implements io.Reader for one reader.
+func (f *flow) Read(p []byte) (int, error) {
+	for len(f.rest) == 0 {
+		if f.current.err != nil {
+			return 0, f.current.err
+		}
+		if f.current.bytes != nil {
+			f.free <- f.current.bytes[:chunkSize]
+		}
+		next, more := <-f.full
+		if !more {
+			f.current = chunk{err: context.Canceled}
+			continue
+		}
+		f.current, f.rest = next, next.bytes
+	}
+	n := copy(p, f.rest)
+	f.rest = f.rest[n:]
+	f.length += int64(n)
+	return n, nil
+}
+
+// end hangs up, unless the source has ended by itself and may be read again.
+func (f *flow) end() {
+	if !errors.Is(f.current.err, io.EOF) {
+		f.stop()
+	}
+}
+
+// close ends the source and waits for the reader.
+func (f *flow) close() {
+	f.end()
+	f.reader.Wait()
+}
+
+// readFull reads until p is full. At the end of the source it returns io.EOF with what was read.
+func readFull(ctx context.Context, source Source, p []byte) (int, error) {
+	n := 0
+	for n < len(p) {
+		m, err := source.Read(ctx, p[n:])
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+var _ io.Reader = (*flow)(nil)

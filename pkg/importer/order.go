@@ -1,0 +1,122 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// inOrder reads the image from its first byte to its last.
+func (r *run) inOrder(ctx context.Context, i *inspected) error {
+	if i.image.Flat {
+		return r.flat(ctx, i)
+	}
+	if err := r.prepare(ctx, i.size, i.header.Granule); err != nil {
+		return err
+	}
+	pass, err := r.parts.Formats.NewPass(i.image.Format, i.imageHead, r.maxDisk(), r.target)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = pass.Close() }()
+	again, first, err := r.read(ctx, i, pass)
+	if err != nil {
+		return err
+	}
+	if again {
+		if err := r.readAgain(ctx, i, pass, first); err != nil {
+			return err
+		}
+	}
+	return r.commit(ctx, i.size)
+}
+
+// read feeds the whole image to a pass once.
+func (r *run) read(ctx context.Context, i *inspected, pass Pass) (again bool, sums hashes, err error) {
+	s, err := r.takeStream(ctx, i)
+	if err != nil {
+		return false, nil, err
+	}
+	defer s.close()
+	buffer := make([]byte, chunkSize)
+	for {
+		n, err := io.ReadFull(s, buffer)
+		if err := pass.Write(ctx, buffer[:n]); err != nil {
+			return false, nil, err
+		}
+		r.report.wrote(r.target.Written())
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return false, nil, err
+		}
+	}
+	if err := s.drain(); err != nil {
+		return false, nil, err
+	}
+	if again, err = pass.End(ctx); err != nil {
+		return false, nil, err
+	}
+	r.report.wrote(r.target.Written())
+	return again, s.hashes, r.verify(i, s.flow.length, s.hashes)
+}
+
+// readAgain reads the image a second time. Where the source cannot promise the same
+// bytes, their digest does.
+func (r *run) readAgain(ctx context.Context, i *inspected, pass Pass, first hashes) error {
+	r.report.notice("data comes before the tables that say where it belongs: reading the image a second time")
+	if err := i.source.Rewind(ctx); err != nil {
+		return err
+	}
+	again, second, err := r.read(ctx, i, pass)
+	if err != nil {
+		return err
+	}
+	if again || !first.equal(second) {
+		return &changed{fmt.Errorf("%s changed between its two readings", i.source.Name())}
+	}
+	return nil
+}
+
+// changed is a source that may be whole when it is opened anew.
+type changed struct{ error }
+
+// Reason implements reasoned.
+func (*changed) Reason() string { return string(SourceUnstable) }
+
+// StartOver tells to open the source again.
+func (*changed) StartOver() bool { return true }
+
+// takeStream returns the stream that inspect opened, or a new one.
+func (r *run) takeStream(ctx context.Context, i *inspected) (*stream, error) {
+	if s := i.stream; s != nil {
+		i.stream = nil
+		return s, nil
+	}
+	head := i.head
+	i.head = nil
+	return r.openStream(ctx, i, head)
+}
+
+// prepare empties the target. A device that is empty already is left alone: emptying it may
+// take so long that the server hangs up, and then this must not begin again.
+func (r *run) prepare(ctx context.Context, size, granule int64) error {
+	if r.prepared == granule && r.target.Block() && r.target.Written() == 0 {
+		return nil
+	}
+	r.report.phase(Importing, "preparing the target")
+	if err := r.target.Prepare(ctx, size, granule); err != nil {
+		return err
+	}
+	r.prepared = granule
+	r.report.phase(Importing, "")
+	return nil
+}
+
+// commit stores all and makes the disk visible.
+func (r *run) commit(ctx context.Context, size int64) error {
+	r.report.phase(Verifying, "storing the last bytes")
+	return r.target.Commit(ctx, size)
+}

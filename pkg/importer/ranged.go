@@ -1,0 +1,143 @@
+package importer
+
+import (
+	"context"
+	"iter"
+)
+
+// byPieces reads an image at random: only the parts with data, or all of it when there is a
+// checksum, each straight to its place.
+func (r *run) byPieces(ctx context.Context, i *inspected) error {
+	image, granule, err := r.openImage(ctx, i)
+	if err != nil {
+		return err
+	}
+	c := r.newCheckpointer(i, image)
+	from, err := r.begin(ctx, i, c, granule)
+	if err != nil {
+		return err
+	}
+	// A checksum is of the bytes in order. Slices are not in order: then it needs a pass of its own.
+	whole := len(r.expected) > 0 && image.Slices() == 1
+	for slice := from.Slice; slice < image.Slices(); slice++ {
+		pieces := image.Pieces(ctx, slice, whole, r.target)
+		if slice == from.Slice {
+			pieces = after(pieces, from.Offset)
+		}
+		c.slice = slice
+		if err := r.movement(i, c).move(ctx, pieces); err != nil {
+			return err
+		}
+	}
+	if whole || len(r.expected) == 0 {
+		err = r.verify(i, i.source.Size(), c.hashes)
+	} else {
+		err = r.digestAll(ctx, i)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.commit(ctx, i.size); err != nil {
+		return err
+	}
+	c.done()
+	return nil
+}
+
+// openImage reads the tables of the image. A flat disk has none.
+func (r *run) openImage(ctx context.Context, i *inspected) (Image, int64, error) {
+	if i.image.Flat {
+		return flatImage{size: i.source.Size()}, flatGranule, nil
+	}
+	r.report.phase(Importing, "reading the tables of the image")
+	image, err := r.parts.Formats.Open(ctx, i.image.Format, r.counted(i.source), i.source.Size(), r.maxDisk())
+	return image, i.header.Granule, err
+}
+
+// begin prepares the target, or continues with what an earlier run left there.
+func (r *run) begin(ctx context.Context, i *inspected, c *checkpointer, granule int64) (Checkpoint, error) {
+	r.report.pass()
+	from, err := c.load()
+	if err == nil && from.Offset > 0 {
+		err = r.target.Resume(ctx, i.size, granule)
+	}
+	if err != nil {
+		r.report.notice("starting at the first byte: " + err.Error())
+		from = Checkpoint{}
+	}
+	if from.Offset == 0 {
+		c.restart()
+		return from, r.prepare(ctx, i.size, granule)
+	}
+	r.report.at(from.Offset)
+	return from, nil
+}
+
+// counted reports what is read of a source.
+func (r *run) counted(source RandomReader) RandomReader {
+	return countedReader{source, r.report.fetched}
+}
+
+type countedReader struct {
+	RandomReader
+	fetched func(n int64)
+}
+
+// ReadAt implements RandomReader.
+func (c countedReader) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	n, err := c.RandomReader.ReadAt(ctx, p, off)
+	c.fetched(int64(n))
+	return n, err
+}
+
+func (r *run) movement(i *inspected, c *checkpointer) movement {
+	return movement{
+		source:  r.counted(i.source),
+		arrived: c.hashes.write,
+		settled: func(ctx context.Context, p Piece) error {
+			r.report.at(p.Off + p.Len)
+			r.report.wrote(r.target.Written())
+			return c.settled(ctx, p)
+		},
+	}
+}
+
+// after skips the pieces that end at or before offset.
+func after(pieces iter.Seq2[Piece, error], offset int64) iter.Seq2[Piece, error] {
+	return func(yield func(Piece, error) bool) {
+		for p, err := range pieces {
+			if err == nil && p.Off+p.Len <= offset {
+				continue
+			}
+			if !yield(p, err) {
+				return
+			}
+		}
+	}
+}
+
+// flatImage is a disk as it is.
+type flatImage struct{ size int64 }
+
+var _ Image = flatImage{}
+
+// Slices implements Image.
+func (flatImage) Slices() int { return 1 }
+
+// Digest implements Image. There are no tables.
+func (flatImage) Digest() string { return "" }
+
+// Pieces implements Image.
+func (f flatImage) Pieces(_ context.Context, _ int, _ bool, sink Sink) iter.Seq2[Piece, error] {
+	return func(yield func(Piece, error) bool) {
+		for off := int64(0); off < f.size; off += pieceSize {
+			place := func(ctx context.Context, data []byte) error {
+				_, err := sink.WriteAt(ctx, data, off)
+				return err
+			}
+			if !yield(Piece{Off: off, Len: min(pieceSize, f.size-off), Place: place}, nil) {
+				return
+			}
+		}
+	}
+}
