@@ -103,7 +103,7 @@ func TestSampleJob(t *testing.T) {
 			for _, m := range c.VolumeMounts {
 				mounts = append(mounts, m.MountPath)
 			}
-			require.ElementsMatch(t, []string{o.Target, o.ScratchDir, o.SecretDir, o.CADir}, mounts)
+			require.ElementsMatch(t, []string{o.Target, o.SecretDir, o.CADir}, mounts)
 			jobs++
 		}
 		if object.Kind != "ConfigMap" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 )
 
@@ -38,6 +40,7 @@ type site struct {
 	elsewhere *httptest.Server
 
 	images map[string][]byte
+	etags  map[string]string
 
 	mu   sync.Mutex
 	hits map[string]int
@@ -78,10 +81,14 @@ func makeImages(t *testing.T) map[string][]byte {
 	images := map[string][]byte{
 		"disk.raw": disk(), "other.raw": append([]byte("other"), disk()[5:6*mib]...), "disk.iso": iso(), "odd.raw": disk()[:mib+77], "empty.raw": nil,
 		"login.html": []byte("<!DOCTYPE html><html><body>Please log in</body></html>"),
-		"disk.vmdk":  append([]byte("KDMV"), make([]byte, 4096)...),
-		"disk.gz":    append([]byte("\x1f\x8b\x08"), make([]byte, 4096)...),
-		"fixed.vhd":  append(disk(), append([]byte("conectix"), make([]byte, 504)...)...),
+		"bad.vmdk":   append([]byte("KDMV"), make([]byte, 4096)...),
+		"bad.gz":     append([]byte("\x1f\x8b\x08"), make([]byte, 7)...),
+		"disk.zip":   append([]byte("PK\x03\x04"), make([]byte, 4096)...),
+		"bad.vhd":    append(disk(), append([]byte("conectix"), make([]byte, 504)...)...),
 	}
+	packed := gzipped(t, images["disk.raw"])
+	images["disk.raw.gz"], images["cut.gz"], images["twice.gz"] = packed, packed[:len(packed)-1], gzipped(t, packed)
+	images["disk.raw.zst"] = zstandard(t, images["disk.raw"])
 	if !haveQemu() {
 		return images
 	}
@@ -94,6 +101,12 @@ func makeImages(t *testing.T) map[string][]byte {
 		"zstd.qcow2":     {"convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd", raw, "OUT"},
 		"backing.qcow2":  {"create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/etc/passwd", "OUT"},
 		"datafile.qcow2": {"create", "-q", "-f", "qcow2", "-o", "data_file=" + filepath.Join(dir, "data"), "OUT", "8M"},
+		"stream.vmdk":    {"convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, "OUT"},
+		"sparse.vmdk":    {"convert", "-f", "raw", "-O", "vmdk", raw, "OUT"},
+		"disk.vhdx":      {"convert", "-f", "raw", "-O", "vhdx", raw, "OUT"},
+		"disk.vdi":       {"convert", "-f", "raw", "-O", "vdi", raw, "OUT"},
+		"dynamic.vhd":    {"convert", "-f", "raw", "-O", "vpc", "-o", "force_size=on", raw, "OUT"},
+		"fixed.vhd":      {"convert", "-f", "raw", "-O", "vpc", "-o", "subformat=fixed,force_size=on", raw, "OUT"},
 		"huge.qcow2":     {"create", "-q", "-f", "qcow2", "-o", "cluster_size=2M", "OUT", "1E"},
 	} {
 		path := filepath.Join(dir, name)
@@ -105,6 +118,10 @@ func makeImages(t *testing.T) map[string][]byte {
 		images[name], err = os.ReadFile(path)
 		require.NoError(t, err)
 	}
+	images["late.qcow2"] = late(t, filepath.Join(dir, "late.qcow2"))
+	for _, name := range []string{"disk.qcow2", "late.qcow2", "disk.vhdx"} {
+		images[name+".gz"] = gzipped(t, images[name])
+	}
 	whole := images["zlib.qcow2"]
 	for i, length := range []int{3, 100, 512, 70000, 200000, len(whole) / 2, len(whole) - 100000, len(whole) - 1} {
 		images[fmt.Sprintf("cut%d.qcow2", i)] = whole[:length]
@@ -112,9 +129,47 @@ func makeImages(t *testing.T) map[string][]byte {
 	return images
 }
 
+func gzipped(t *testing.T, b []byte) []byte {
+	t.Helper()
+	var packed bytes.Buffer
+	w, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	require.NoError(t, err)
+	_, err = w.Write(b)
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	return packed.Bytes()
+}
+
+func zstandard(t *testing.T, b []byte) []byte {
+	t.Helper()
+	w, err := zstd.NewWriter(nil)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, w.Close()) }()
+	return w.EncodeAll(b, nil)
+}
+
+// late is a qcow2 image with 40 MiB of data before its first table: growing the disk moved it.
+func late(t *testing.T, path string) []byte {
+	t.Helper()
+	for _, command := range [][]string{
+		{"qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", path, "1G"},
+		{"qemu-io", "-f", "qcow2", "-c", "write -q -P 0x47 1M 40M", path},
+		{"qemu-img", "resize", "-q", "-f", "qcow2", path, "2G"},
+	} {
+		out, err := exec.CommandContext(t.Context(), command[0], command[1:]...).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	image, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return image
+}
+
 func newSite(t *testing.T, images map[string][]byte) *site {
 	t.Helper()
-	s := &site{images: images, hits: map[string]int{}, broken: map[string]bool{}}
+	s := &site{images: images, etags: map[string]string{}, hits: map[string]int{}, broken: map[string]bool{}}
+	for name, image := range images {
+		s.etags[name] = `"` + sum(image)[:16] + `"`
+	}
 	s.Server = httptest.NewServer(s)
 	s.secure = httptest.NewUnstartedServer(s)
 	s.secure.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -150,7 +205,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	kind, argument, _ := strings.Cut(fault, "-")
 	number, _ := strconv.Atoi(argument)
-	w.Header().Set("ETag", `"`+sum(body)[:16]+`"`)
+	w.Header().Set("ETag", s.etags[name])
 	if strings.HasSuffix(name, ".html") {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/gild-project/gild/pkg/importer"
@@ -25,6 +26,10 @@ func TestMain(m *testing.M) {
 // TestStories runs the importer as people do. Each story is one file in testdata.
 func TestStories(t *testing.T) {
 	images := makeImages(t)
+	folder := t.TempDir()
+	for name, image := range images {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), image, 0o400))
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -36,9 +41,13 @@ func TestStories(t *testing.T) {
 				"URL": s.URL, "SECURE": s.secure.URL, "HOST": s.Listener.Addr().String(), "SIG": canary,
 				"ETAG": `\"` + sum(images["disk.raw"])[:16] + `\"`,
 				"SHA":  "sha256:" + sum(images["disk.raw"]), "ISO_SHA": "sha256:" + sum(images["disk.iso"]),
+				"ZLIB_SHA": "sha256:" + sum(images["zlib.qcow2"]), "GZ_SHA": "sha256:" + sum(images["disk.raw.gz"]), "VHDX_SHA": "sha256:" + sum(images["disk.vhdx"]),
 				"HTTP_PROXY": "", "HTTPS_PROXY": "", "http_proxy": "", "https_proxy": "",
 			} {
 				env.Setenv(name, value)
+			}
+			if err := os.Symlink(folder, filepath.Join(env.WorkDir, "images")); err != nil {
+				return err
 			}
 			return writeFiles(env.WorkDir, s)
 		},
@@ -61,7 +70,7 @@ type siteKey struct{}
 
 func siteOf(ts *testscript.TestScript) *site { return ts.Value(siteKey{}).(*site) }
 
-// writeFiles puts the images and the secrets where the stories find them.
+// writeFiles puts the secrets where the stories find them.
 func writeFiles(dir string, s *site) error {
 	files := map[string][]byte{
 		"ca/ca.crt":       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.secure.Certificate().Raw}),
@@ -70,9 +79,6 @@ func writeFiles(dir string, s *site) error {
 		"token/token":     []byte("token-" + canary),
 		"token/headers/a": []byte("X-Auth-Token: " + canary + "\n"),
 		"wrong/token":     []byte("wrong-" + canary),
-	}
-	for name, content := range s.images {
-		files["images/"+name] = content
 	}
 	for name, content := range files {
 		path := filepath.Join(dir, name)

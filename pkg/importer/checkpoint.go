@@ -85,7 +85,7 @@ func (r *run) newCheckpointer(i *inspected, image Image) *checkpointer {
 	if image.Slices() > 1 {
 		c.hashes = nil
 	}
-	if etag == "" || strings.HasPrefix(etag, "W/") {
+	if !strong(etag) {
 		return c
 	}
 	c.path = r.options.Checkpoint
@@ -206,3 +206,6 @@ func (c *checkpointer) done() {
 }
 
 func readOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
+
+// strong tells whether an ETag promises the same bytes (RFC 9110, 8.8.1).
+func strong(etag string) bool { return etag != "" && !strings.HasPrefix(etag, "W/") }

@@ -15,7 +15,7 @@ type wholeImage struct {
 	file   *os.File
 	length int64
 	format string
-	// virtualSize of its disk, and how much data of it is not zero, in bytes.
+	// virtualSize of its disk, and how much data the image has for it, in bytes.
 	virtualSize, data int64
 }
 
@@ -47,12 +47,35 @@ func (r *run) bySpool(ctx context.Context, i *inspected) error {
 	if err != nil {
 		return scratchError(err)
 	}
-	length, err := r.spool(ctx, i, scratch)
+	spool := r.spool
+	if i.unchecked() {
+		spool = r.unpackTo
+	}
+	image, err := spool(ctx, i, scratch)
 	if err == nil {
-		file := scratch.File()
-		err = r.convert(ctx, i, &wholeImage{RandomReader: fileReader{file}, file: file, length: length, format: i.image.Format})
+		err = r.convert(ctx, i, image)
 	}
 	return errors.Join(err, scratch.Discard())
+}
+
+// unpackTo writes the disk of an image that is read in order into scratch.
+func (r *run) unpackTo(ctx context.Context, i *inspected, scratch Target) (*wholeImage, error) {
+	if err := scratch.Prepare(ctx, i.header.VirtualSize, i.header.Granule); err != nil {
+		return nil, scratchError(err)
+	}
+	if err := r.passes(ctx, i, scratch); err != nil {
+		return nil, err
+	}
+	r.report.scratch(scratch.Written())
+	if err := scratch.Settle(ctx, i.header.VirtualSize); err != nil {
+		return nil, scratchError(err)
+	}
+	return scratchImage(scratch, i.header.VirtualSize, FormatRaw), nil
+}
+
+func scratchImage(scratch Target, length int64, format string) *wholeImage {
+	file := scratch.File()
+	return &wholeImage{RandomReader: fileReader{file}, file: file, length: length, format: format}
 }
 
 func (r *run) scratchRequired(i *inspected) error {
@@ -64,29 +87,29 @@ func (r *run) scratchRequired(i *inspected) error {
 }
 
 // spool writes the image into scratch, unpacked, and verifies its checksum.
-func (r *run) spool(ctx context.Context, i *inspected, scratch Target) (length int64, err error) {
+func (r *run) spool(ctx context.Context, i *inspected, scratch Target) (*wholeImage, error) {
 	if err := scratch.Fits(i.source.Size()); err != nil {
-		return 0, scratchError(err)
+		return nil, scratchError(err)
 	}
 	if err := scratch.Prepare(ctx, 0, flatGranule); err != nil {
-		return 0, scratchError(err)
+		return nil, scratchError(err)
 	}
 	s, err := r.takeStream(ctx, i)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer s.close()
-	length, err = r.copyTo(ctx, scratch, s, r.spoolLimit(i, scratch))
+	length, err := r.copyTo(ctx, scratch, s, r.spoolLimit(i, scratch))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if err := s.drain(); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if err := r.verify(i, s.flow.length, s.hashes); err != nil {
-		return 0, err
+		return nil, err
 	}
-	return length, scratchError(scratch.Settle(ctx, length))
+	return scratchImage(scratch, length, i.image.Format), scratchError(scratch.Settle(ctx, length))
 }
 
 // spoolLimit bounds an endless body: twice the disk is more than any tool writes for it.
@@ -101,9 +124,8 @@ func (r *run) spoolLimit(i *inspected, scratch Target) int64 {
 func (r *run) copyTo(ctx context.Context, scratch Target, image io.Reader, limit int64) (length int64, err error) {
 	buffer := alignedBuffer(chunkSize)
 	for {
-		n, err := io.ReadFull(image, buffer)
-		ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-		if err != nil && !ended {
+		n, ended, err := fill(image, buffer)
+		if err != nil {
 			return length, err
 		}
 		if length+int64(n) > limit {
@@ -143,7 +165,7 @@ func (r *run) convert(ctx context.Context, i *inspected, image *wholeImage) erro
 	if err != nil {
 		return err
 	}
-	if r.options.TargetFormat == FormatQcow2 {
+	if r.options.TargetFormat == FormatQcow2 && !i.image.Flat {
 		if err := r.target.Fits(image.data); err != nil {
 			return fmt.Errorf("storing the data of the disk: %w", err)
 		}
@@ -162,7 +184,7 @@ func (r *run) convert(ctx context.Context, i *inspected, image *wholeImage) erro
 
 func (r *run) check(ctx context.Context, i *inspected, image *wholeImage) (err error) {
 	r.report.phase(Verifying, "checking the tables of the image")
-	if i.image.Flat {
+	if i.image.Flat || image.format == FormatRaw {
 		image.virtualSize, image.data = image.length, image.length
 		return nil
 	}

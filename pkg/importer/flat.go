@@ -2,7 +2,6 @@ package importer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -86,12 +85,12 @@ func (c *flatCopy) read(ctx context.Context, image io.Reader, write func(p []byt
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}
-		n, err := io.ReadFull(image, buffer)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return c.finish(append(held, buffer[:n]...), length-int64(len(held)), write)
-		}
-		if err != nil {
+		n, ended, err := fill(image, buffer)
+		switch {
+		case err != nil:
 			return 0, err
+		case ended:
+			return c.finish(ctx, append(held, buffer[:n]...), length-int64(len(held)), write)
 		}
 		if err := c.fits(length); err != nil {
 			return 0, err
@@ -105,8 +104,8 @@ func (c *flatCopy) read(ctx context.Context, image io.Reader, write func(p []byt
 }
 
 // finish writes end, which begins at off, without the footer of a fixed VHD.
-func (c *flatCopy) finish(end []byte, off int64, write func([]byte, int64)) (int64, error) {
-	length, err := c.diskLength(end, off+int64(len(end)))
+func (c *flatCopy) finish(ctx context.Context, end []byte, off int64, write func([]byte, int64)) (int64, error) {
+	length, err := c.diskLength(ctx, end, off+int64(len(end)))
 	if err != nil {
 		return 0, err
 	}
@@ -121,7 +120,7 @@ func (c *flatCopy) finish(end []byte, off int64, write func([]byte, int64)) (int
 }
 
 // diskLength is the length of the disk in an image of length bytes that ends like this.
-func (c *flatCopy) diskLength(end []byte, length int64) (int64, error) {
+func (c *flatCopy) diskLength(ctx context.Context, end []byte, length int64) (int64, error) {
 	formats, i := c.run.parts.Formats, c.image
 	tail := end[max(int64(len(end))-formats.TailSize(), 0):]
 	found, err := formats.Detect(i.imageHead, tail, "", "")
@@ -132,7 +131,7 @@ func (c *flatCopy) diskLength(end []byte, length int64) (int64, error) {
 		return 0, &Error{Reason: FormatMismatch, Err: fmt.Errorf("the image is %s and must be %s", found.Format, wanted)}
 	}
 	c.run.found(i, found)
-	return formats.Footer(tail, length)
+	return formats.Footer(ctx, i.imageHead, tail, length)
 }
 
 // fits refuses a disk that goes on after the limit.

@@ -12,7 +12,7 @@ type inspected struct {
 	source Source
 	// hangUp ends the source, also while somebody waits for its bytes.
 	hangUp context.CancelFunc
-	// head is the start of the source as served.
+	// head is the start of the source as served, until a stream took it.
 	head []byte
 	// compression is the format of a stream around the image, empty without one.
 	compression string
@@ -57,11 +57,14 @@ func (i *inspected) way(targetFormat string) way {
 		return byPieces
 	case raw && (i.image.Flat || i.image.Streamable):
 		return inOrder
-	case ranged:
+	case ranged && !i.unchecked():
 		return byTool
 	}
 	return bySpool
 }
+
+// unchecked tells an image that only a pass can check: no tool may see it.
+func (i *inspected) unchecked() bool { return i.image.Streamable && !i.image.Mapped }
 
 // inspect reads the head, and the end if the source can, and refuses what cannot work before
 // anything is downloaded or written.
@@ -119,12 +122,12 @@ func (r *run) recognise(ctx context.Context, i *inspected, tail []byte) (err err
 		want = ""
 	}
 	i.compression = i.image.Format
-	if i.stream, err = r.openStream(ctx, i, i.head); err != nil {
+	if i.stream, err = r.takeStream(ctx, i); err != nil {
 		return err
 	}
 	i.imageHead = make([]byte, formats.HeadSize())
-	n, err := io.ReadFull(i.stream, i.imageHead)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	n, _, err := fill(i.stream, i.imageHead)
+	if err != nil {
 		return err
 	}
 	i.imageHead = i.imageHead[:n]

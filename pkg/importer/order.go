@@ -2,9 +2,7 @@ package importer
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 )
 
 // inOrder reads the image from its first byte to its last.
@@ -15,21 +13,24 @@ func (r *run) inOrder(ctx context.Context, i *inspected) error {
 	if err := r.prepare(ctx, i.size, i.header.Granule); err != nil {
 		return err
 	}
-	pass, err := r.parts.Formats.NewPass(i.image.Format, i.imageHead, r.maxDisk(), r.target)
-	if err != nil {
+	if err := r.passes(ctx, i, r.target); err != nil {
 		return err
-	}
-	defer func() { _ = pass.Close() }()
-	again, first, err := r.read(ctx, i, pass)
-	if err != nil {
-		return err
-	}
-	if again {
-		if err := r.readAgain(ctx, i, pass, first); err != nil {
-			return err
-		}
 	}
 	return r.commit(ctx, i.size)
+}
+
+// passes reads the image into sink, a second time if its tables come too late.
+func (r *run) passes(ctx context.Context, i *inspected, sink Sink) error {
+	pass, err := r.parts.Formats.NewPass(i.image.Format, i.imageHead, r.maxDisk(), sink)
+	if err != nil {
+		return err
+	}
+	defer pass.Close()
+	again, first, err := r.read(ctx, i, pass)
+	if err != nil || !again {
+		return err
+	}
+	return r.readAgain(ctx, i, pass, first)
 }
 
 // read feeds the whole image to a pass once.
@@ -41,16 +42,16 @@ func (r *run) read(ctx context.Context, i *inspected, pass Pass) (again bool, su
 	defer s.close()
 	buffer := make([]byte, chunkSize)
 	for {
-		n, err := io.ReadFull(s, buffer)
+		n, ended, err := fill(s, buffer)
+		if err != nil {
+			return false, nil, err
+		}
 		if err := pass.Write(ctx, buffer[:n]); err != nil {
 			return false, nil, err
 		}
 		r.report.wrote(r.target.Written())
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		if ended {
 			break
-		}
-		if err != nil {
-			return false, nil, err
 		}
 	}
 	if err := s.drain(); err != nil {

@@ -95,9 +95,9 @@ type Formats interface {
 	ReadHeader(format string, head []byte) (Header, error)
 	// Check reads all tables of an image of size bytes. dataBytes is how much data the disk has.
 	Check(ctx context.Context, format string, image RandomReader, size, maxVirtualSize int64) (virtualSize, dataBytes int64, err error)
-	// Footer finds the size of the disk before the footer of a fixed VHD, of which tail is the
-	// end and length the whole. It is -1 when there is none.
-	Footer(tail []byte, length int64) (virtualSize int64, err error)
+	// Footer finds the size of the disk before the footer of a fixed VHD, of which only
+	// both ends are known.
+	Footer(ctx context.Context, head, tail []byte, length int64) (virtualSize int64, err error)
 	// Open reads the tables of a mapped image of size bytes.
 	Open(ctx context.Context, format string, image RandomReader, size, maxVirtualSize int64) (Image, error)
 	// NewPass makes a reader for a streamable image that is read in the order of its bytes.
@@ -159,7 +159,7 @@ type Pass interface {
 	// data came before the tables that say where it belongs; then comes another End.
 	End(ctx context.Context) (again bool, err error)
 	// Close frees what End did not.
-	Close() error
+	Close()
 }
 
 // Conversion is one call of Formats.Convert.

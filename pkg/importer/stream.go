@@ -19,6 +19,10 @@ type stream struct {
 // openStream starts to read the source at its first byte. head was read from it before.
 func (r *run) openStream(ctx context.Context, i *inspected, head []byte) (*stream, error) {
 	s := &stream{hashes: newHashes(r.expected)}
+	if etag, _ := i.source.Validators(); len(s.hashes) == 0 && !strong(etag) && !i.source.Ranged() {
+		// Nothing but a digest tells whether a second reading brings the same bytes.
+		s.hashes = newHashes([]Checksum{{Algorithm: "sha256"}})
+	}
 	r.report.pass()
 	s.flow = startFlow(ctx, i.source, i.hangUp, head, s.hashes, r.report.moved)
 	s.Reader = s.flow
@@ -86,4 +90,20 @@ func (r *run) digestAll(ctx context.Context, i *inspected) error {
 		return err
 	}
 	return r.verify(i, s.flow.length, s.hashes)
+}
+
+// fill reads until p is full. ended tells that the reader is at its end. io.ReadFull is no use here: it
+// says ErrUnexpectedEOF for an end, which a broken stream may say too.
+func fill(r io.Reader, p []byte) (n int, ended bool, err error) {
+	for n < len(p) {
+		m, err := r.Read(p[n:])
+		n += m
+		if err == io.EOF { //nolint:errorlint // only the plain io.EOF is an end, by the contract of io.Reader
+			return n, true, nil
+		}
+		if err != nil {
+			return n, false, err
+		}
+	}
+	return n, false, nil
 }
