@@ -75,6 +75,8 @@ type checkpointer struct {
 
 	last  time.Time
 	since int64
+	// stored tells that a checkpoint of what is on the target is there.
+	stored bool
 }
 
 // newCheckpointer makes none without a strong validator: then nothing tells a new revision
@@ -130,16 +132,22 @@ func (c *checkpointer) load() (Checkpoint, error) {
 	return stored, nil
 }
 
-// restart forgets what load put into the hashes, and the stored checkpoint before the target
-// is emptied: it would be believed by the run after this one.
+// restart forgets what load put into the hashes, and the stored checkpoint.
 func (c *checkpointer) restart() {
 	for _, h := range c.hashes {
 		h.Reset()
 	}
-	if c.path != "" {
-		c.run.report.checkpoint([]byte("null"))
-		c.done()
+	c.void()
+}
+
+// void drops the stored checkpoint before the target is emptied: the run after this one would
+// believe it.
+func (c *checkpointer) void() {
+	if c.path == "" {
+		return
 	}
+	c.run.report.checkpoint([]byte("null"))
+	c.drop()
 }
 
 // settled follows each piece that is on the target with all before it, and makes a checkpoint
@@ -172,7 +180,7 @@ func (c *checkpointer) settled(ctx context.Context, p Piece) error {
 		}
 		checkpoint.Hashes = append(checkpoint.Hashes, state)
 	}
-	c.run.resumable = true
+	c.stored = true
 	return c.store(checkpoint)
 }
 
@@ -195,8 +203,8 @@ func (c *checkpointer) store(checkpoint Checkpoint) error {
 	return nil
 }
 
-// done drops the file: it is of an import that is over.
-func (c *checkpointer) done() {
+// drop removes the file.
+func (c *checkpointer) drop() {
 	if c.path == "" {
 		return
 	}

@@ -127,7 +127,7 @@ func (c *flatCopy) diskLength(ctx context.Context, end []byte, length int64) (in
 	if err != nil || found.Flat {
 		return length, err
 	}
-	if wanted := c.run.options.SourceFormat; wanted != FormatAuto && wanted != found.Format {
+	if wanted := c.run.wanted(); wanted != "" && wanted != found.Format {
 		return 0, &Error{Reason: FormatMismatch, Err: fmt.Errorf("the image is %s and must be %s", found.Format, wanted)}
 	}
 	c.run.found(i, found)

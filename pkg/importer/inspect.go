@@ -106,10 +106,7 @@ func (r *run) found(i *inspected, image Detected) {
 
 // recognise finds the format, through a compression if there is one.
 func (r *run) recognise(ctx context.Context, i *inspected, tail []byte) (err error) {
-	want := r.options.SourceFormat
-	if want == FormatAuto {
-		want = ""
-	}
+	want := r.wanted()
 	formats := r.parts.Formats
 	if i.image, err = formats.Detect(i.head, tail, i.source.ContentType(), ""); err != nil {
 		return err
@@ -142,6 +139,17 @@ func (r *run) recognise(ctx context.Context, i *inspected, tail []byte) (err err
 		return &Error{Reason: UnsupportedFormat, Err: fmt.Errorf("%s is compressed twice, %s in %s: unpack it once", i.source.Name(), i.image.Format, i.compression)}
 	}
 	return nil
+}
+
+// wanted is the format that the image must have, empty for any.
+func (r *run) wanted() string {
+	switch r.options.SourceFormat {
+	case FormatAuto:
+		return ""
+	case "vpc":
+		return "vhd"
+	}
+	return r.options.SourceFormat
 }
 
 // checkLength refuses a raw disk of which nobody could tell that it was cut.

@@ -21,7 +21,7 @@ const (
 
 // sourceFormats are the values of Options.SourceFormat.
 func sourceFormats() []string {
-	return []string{FormatAuto, FormatRaw, FormatISO, FormatQcow2, "vmdk", "vhd", "vhdx", "vdi", "gz", "xz", "zst", "bz2"}
+	return []string{FormatAuto, FormatRaw, FormatISO, FormatQcow2, "vmdk", "vhd", "vpc", "vhdx", "vdi", "gz", "xz", "zst", "bz2"}
 }
 
 // Values of Options.Progress.

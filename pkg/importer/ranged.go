@@ -13,6 +13,7 @@ func (r *run) byPieces(ctx context.Context, i *inspected) error {
 		return err
 	}
 	c := r.newCheckpointer(i, image)
+	r.checkpoints = c
 	from, err := r.begin(ctx, i, c, granule)
 	if err != nil {
 		return err
@@ -40,7 +41,7 @@ func (r *run) byPieces(ctx context.Context, i *inspected) error {
 	if err := r.commit(ctx, i.size); err != nil {
 		return err
 	}
-	c.done()
+	c.drop()
 	return nil
 }
 
@@ -69,6 +70,7 @@ func (r *run) begin(ctx context.Context, i *inspected, c *checkpointer, granule 
 		c.restart()
 		return from, r.prepare(ctx, i.size, granule)
 	}
+	c.stored = true
 	r.report.at(from.Offset)
 	return from, nil
 }

@@ -50,8 +50,8 @@ type run struct {
 	prepared int64
 	// spoolNext tells that this image must be in scratch space.
 	spoolNext bool
-	// resumable tells that a checkpoint of what is on the target was stored.
-	resumable bool
+	// checkpoints are those of the try that runs, nil when its way has none.
+	checkpoints *checkpointer
 }
 
 // conclude writes the reason and the message of the result.
@@ -97,9 +97,14 @@ func (r *run) all(ctx context.Context) (err error) {
 
 // leave drops what was written, or keeps it for a run that can continue.
 func (r *run) leave(ctx context.Context, cause error) error {
-	if r.resumable && (ctx.Err() != nil || Classify(cause).Reason.ExitCode() == ExitTransient) {
+	if r.checkpoints == nil {
+		return r.target.Discard()
+	}
+	if r.checkpoints.stored && (ctx.Err() != nil || Classify(cause).Reason.ExitCode() == ExitTransient) {
 		return r.target.Keep()
 	}
+	// Of a wiped device nobody could tell that the checkpoint is not true any more.
+	r.checkpoints.void()
 	return r.target.Discard()
 }
 
@@ -135,7 +140,7 @@ func (r *run) tries(ctx context.Context) error {
 
 // try opens the source once and imports it.
 func (r *run) try(ctx context.Context) error {
-	r.resumable = false
+	r.checkpoints = nil
 	sourceCtx, hangUp := context.WithCancel(ctx)
 	defer hangUp()
 	source, err := r.parts.OpenSource(sourceCtx, r.report.notice)
