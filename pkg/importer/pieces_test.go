@@ -169,7 +169,7 @@ func TestWay(t *testing.T) {
 	}{
 		"flat":   {image: flat, plain: byPieces, unranged: inOrder, gz: inOrder, toQcow2: byTool},
 		"qcow2":  {image: qcow2, plain: byPieces, unranged: inOrder, gz: inOrder, toQcow2: byTool},
-		"stream": {image: stream, plain: inOrder, unranged: inOrder, gz: inOrder, toQcow2: byTool},
+		"stream": {image: stream, plain: inOrder, unranged: inOrder, gz: inOrder, toQcow2: bySpool},
 		"vhdx":   {image: vhdx, plain: byTool, unranged: bySpool, gz: bySpool, toQcow2: byTool},
 	} {
 		t.Run(name, func(t *testing.T) {
