@@ -61,7 +61,7 @@ func TestSlicesThatChangeAreFound(t *testing.T) {
 	for _, err := range im.Pieces(t.Context(), 0, false) {
 		last = err
 	}
-	require.ErrorIs(t, last, qcow2.ErrChanged)
+	require.ErrorIs(t, last, qcow2.Changed{})
 }
 
 func TestDigestIsOfTheTables(t *testing.T) {

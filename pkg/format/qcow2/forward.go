@@ -61,7 +61,7 @@ func (p *Pass) checkStart(b *block) error {
 		return nil
 	}
 	if !bytes.HasPrefix(b.b, p.head) {
-		return ErrChanged
+		return Changed{}
 	}
 	return p.h.checkExtensions(func(to []byte, off int64) error {
 		copy(to, b.b[off:])
@@ -156,7 +156,7 @@ func (p *Pass) verify(b *block) error {
 
 func (p *Pass) same(sum uint64, now []byte) error {
 	if sum != maphash.Bytes(p.seed, now) {
-		return ErrChanged
+		return Changed{}
 	}
 	return nil
 }

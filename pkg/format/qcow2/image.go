@@ -12,10 +12,6 @@ import (
 	"github.com/gild-project/gild/pkg/format/refusal"
 )
 
-// ErrChanged says that the tables of an image are not what they were a moment ago: its source
-// changed between two reads of it. Starting over may help.
-var ErrChanged = errors.New("the source changed between the two reads")
-
 // maxEntries bounds the entries of one slice: 12 MiB, as two slices are in memory when one
 // follows the other.
 const maxEntries = 12 << 20 / entryBytes
@@ -147,7 +143,7 @@ func (im *Image) load(ctx context.Context, slice int) ([]entry, error) {
 		return nil, err
 	}
 	if c.digest() != p.digest {
-		return nil, ErrChanged
+		return nil, Changed{}
 	}
 	im.sortByFile(c.entries)
 	return c.entries, nil

@@ -166,7 +166,7 @@ func TestChangeBetweenTwoReads(t *testing.T) {
 			if err == nil {
 				_, err = pass.End(t.Context())
 			}
-			require.ErrorIs(t, err, qcow2.ErrChanged)
+			require.ErrorIs(t, err, qcow2.Changed{})
 		})
 	}
 }

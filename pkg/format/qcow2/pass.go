@@ -79,7 +79,7 @@ func NewPass(head []byte, maxVirtualSize int64, workers int, sink Sink) (*Pass, 
 }
 
 // Write takes the next bytes of the file, from byte 0 on. It keeps nothing of data. The error
-// is a refusal if the image is bad, ErrChanged, or what the sink said.
+// is a refusal if the image is bad, Changed, or what the sink said.
 func (p *Pass) Write(ctx context.Context, data []byte) error {
 	for len(data) > 0 {
 		if ctx.Err() != nil {
@@ -137,7 +137,7 @@ func (p *Pass) DataBytes() int64 { return p.data }
 // checkSize looks at what was claimed and is not there.
 func (p *Pass) checkSize() error {
 	if p.again && p.pos != p.lastSize {
-		return ErrChanged
+		return Changed{}
 	}
 	if err := inside("first table", p.h.l1Offset, p.h.l1Size*8, p.pos); err != nil {
 		return err
