@@ -43,12 +43,22 @@ verify: generate tidy fmt ## generate, tidy and format, then fail if that or any
 ##@ tests
 
 .PHONY: test
-test: test-unit test-e2e ## all tests: test-unit, then test-e2e
+test: test-unit test-corpus test-fuzz test-e2e ## all tests: test-unit, test-corpus, test-fuzz, then test-e2e
 
 .PHONY: test-unit
 test-unit: ## unit tests with the race detector: no root, no network, no cluster
 	@test/packages.sh unit
 	@for m in $(code); do go -C $$m test -race ./...; done
+
+.PHONY: test-corpus
+test-corpus: ## run the importer over images with known outcomes, good and hostile; needs root
+	@test/packages.sh corpus
+	go test -tags corpus -count=1 -timeout 40m ./test/corpus
+
+.PHONY: test-fuzz
+test-fuzz: ## fuzz every parser for ten seconds each
+	@test/packages.sh unit
+	test/fuzz.sh 10s
 
 .PHONY: test-e2e
 test-e2e: ## end-to-end tests on a real cluster of their own, or on yours: KUBECONFIG=file REGISTRY=prefix; KEEP=1 keeps the cluster, TESTFLAGS='-run Name' runs some
@@ -58,6 +68,11 @@ test-e2e: ## end-to-end tests on a real cluster of their own, or on yours: KUBEC
 .PHONY: fuzz
 fuzz: ## fuzz every parser for FUZZTIME=30s each
 	test/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## measure imports beside other ways of importing, and the floor; BENCH=quick measures a tenth
+	@test/packages.sh bench
+	go run ./test/bench
 
 ##@ images and clusters
 
@@ -96,4 +111,4 @@ versions: ## print the versions of the tools and of the cluster's programs
 
 .PHONY: clean
 clean: cluster-down ## stop the test cluster and remove all that the recipes made
-	mkdir -p "$(GILD_CACHE)" && cd "$(GILD_CACHE)" && rm -rf bin cluster cluster.lock demo images
+	mkdir -p "$(GILD_CACHE)" && cd "$(GILD_CACHE)" && rm -rf bench bin cluster cluster.lock corpus demo images

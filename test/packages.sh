@@ -8,6 +8,27 @@ table='
 unit         gcc            compiles the race detector
 unit         libc6-dev      compiles the race detector
 unit         qemu-utils     qemu-img, the reference of every disk format
+unit         xz-utils       the reference of xz streams
+unit         zstd           the reference of zstd streams
+unit         bzip2          the reference of bzip2 streams
+unit         nginx-light    a server that others wrote
+corpus       qemu-utils     qemu-img and qemu-io, make the images
+corpus       python3        edits good images into hostile ones
+corpus       xorriso        makes ISOs
+corpus       fdisk          sfdisk, partition tables
+corpus       xz-utils       packs images
+corpus       zstd           packs images
+corpus       bzip2          packs images
+bench        mmdebstrap     makes the Debian disk
+bench        e2fsprogs      mke2fs, the filesystem of the disk
+bench        fdisk          sfdisk, the partition table of the disk
+bench        qemu-utils     qemu-img, a peer
+bench        nbdkit         a peer
+bench        curl           a peer
+bench        nginx-light    the server
+bench        pigz           a peer
+bench        zstd           a peer
+bench        xz-utils       a peer
 images       mmdebstrap     makes root filesystems from Debian packages
 e2e          qemu-utils     qemu-img, makes and reads disks
 verify       git            tells whether the tree is clean
