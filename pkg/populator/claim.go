@@ -70,7 +70,11 @@ func (c *claimController) ensureImport(ctx context.Context, claim *corev1.Persis
 		return c.nameTaken(claim, imp)
 	}
 	image := &v1alpha1.VMDiskImage{}
-	err = c.client.Get(ctx, types.NamespacedName{Namespace: claim.Namespace, Name: name}, image)
+	key := types.NamespacedName{Namespace: claim.Namespace, Name: name}
+	if err = c.client.Get(ctx, key, image); apierrors.IsNotFound(err) {
+		// The cache may not know yet what was applied together with the claim.
+		err = c.live.Get(ctx, key, image)
+	}
 	if client.IgnoreNotFound(err) != nil {
 		return ctrl.Result{}, fmt.Errorf("reading VMDiskImage %s: %w", name, err)
 	}
