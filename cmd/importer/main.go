@@ -26,12 +26,12 @@ func main() {
 	// net/http logs what a server sends unasked: nothing of a stranger goes into our log.
 	log.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:])
+	code := run(ctx, os.Args[1:], wire)
 	stop()
 	os.Exit(code)
 }
 
-func run(ctx context.Context, args []string) int {
+func run(ctx context.Context, args []string, join func(importer.Options) importer.Parts) int {
 	var o importer.Options
 	flags := pflag.NewFlagSet("importer", pflag.ContinueOnError)
 	flags.SortFlags = false
@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string) int {
 		fmt.Fprintf(os.Stderr, "importer: %s: %v\n", importer.InvalidOptions, err)
 		return importer.ExitOptions
 	}
-	parts := wire(o)
+	parts := join(o)
 	parts.Stdout, parts.Stderr, parts.Terminal = os.Stdout, os.Stderr, term.IsTerminal(int(os.Stderr.Fd()))
 	result, _ := importer.Run(ctx, o, parts)
 	return result.Reason.ExitCode()

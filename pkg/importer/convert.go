@@ -63,7 +63,7 @@ func (r *run) unpackTo(ctx context.Context, i *inspected, scratch Target) (*whol
 	if err := scratch.Prepare(ctx, i.header.VirtualSize, i.header.Granule); err != nil {
 		return nil, scratchError(err)
 	}
-	if err := r.passes(ctx, i, scratch); err != nil {
+	if err := r.passes(ctx, i, scratchSink{scratch}); err != nil {
 		return nil, err
 	}
 	r.report.scratch(scratch.Written())
@@ -71,6 +71,15 @@ func (r *run) unpackTo(ctx context.Context, i *inspected, scratch Target) (*whol
 		return nil, scratchError(err)
 	}
 	return scratchImage(scratch, i.header.VirtualSize, FormatRaw), nil
+}
+
+// scratchSink tells a full scratch space from a full target.
+type scratchSink struct{ Sink }
+
+// WriteAt implements Sink.
+func (s scratchSink) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
+	n, err := s.Sink.WriteAt(ctx, p, off)
+	return n, scratchError(err)
 }
 
 func scratchImage(scratch Target, length int64, format string) *wholeImage {
@@ -99,7 +108,7 @@ func (r *run) spool(ctx context.Context, i *inspected, scratch Target) (*wholeIm
 		return nil, err
 	}
 	defer s.close()
-	length, err := r.copyTo(ctx, scratch, s, r.spoolLimit(i, scratch))
+	length, err := r.copyTo(ctx, scratch, s, min(scratch.Capacity(), r.imageLimit(i)))
 	if err != nil {
 		return nil, err
 	}
@@ -112,17 +121,8 @@ func (r *run) spool(ctx context.Context, i *inspected, scratch Target) (*wholeIm
 	return scratchImage(scratch, length, i.image.Format), scratchError(scratch.Settle(ctx, length))
 }
 
-// spoolLimit bounds an endless body: twice the disk is more than any tool writes for it.
-func (r *run) spoolLimit(i *inspected, scratch Target) int64 {
-	limit := scratch.Capacity()
-	if i.source.Size() < 0 || i.compression != "" {
-		limit = min(limit, 2*max(i.size, r.target.Capacity())+1<<30)
-	}
-	return limit
-}
-
 func (r *run) copyTo(ctx context.Context, scratch Target, image io.Reader, limit int64) (length int64, err error) {
-	buffer := alignedBuffer(chunkSize)
+	buffer := make([]byte, chunkSize)
 	for {
 		n, ended, err := fill(image, buffer)
 		if err != nil {
@@ -184,12 +184,38 @@ func (r *run) convert(ctx context.Context, i *inspected, image *wholeImage) erro
 
 func (r *run) check(ctx context.Context, i *inspected, image *wholeImage) (err error) {
 	r.report.phase(Verifying, "checking the tables of the image")
-	if i.image.Flat || image.format == FormatRaw {
+	if i.image.Flat {
+		if err := r.recheckFlat(ctx, i, image); err != nil {
+			return err
+		}
+	}
+	if image.format == FormatRaw || image.format == FormatISO {
 		image.virtualSize, image.data = image.length, image.length
 		return nil
 	}
 	image.virtualSize, image.data, err = r.parts.Formats.Check(ctx, image.format, image, image.length, r.maxDisk())
 	return err
+}
+
+// recheckFlat looks at the end of what looked like a disk as it is: it may be a fixed VHD.
+func (r *run) recheckFlat(ctx context.Context, i *inspected, image *wholeImage) error {
+	tail := make([]byte, min(r.parts.Formats.TailSize(), image.length))
+	if _, err := image.ReadAt(ctx, tail, image.length-int64(len(tail))); err != nil {
+		return err
+	}
+	found, err := r.parts.Formats.Detect(i.imageHead, tail, "", "")
+	if err != nil {
+		return err
+	}
+	if found.Flat {
+		return nil
+	}
+	if err := r.mustBe(found.Format); err != nil {
+		return err
+	}
+	r.found(i, found)
+	i.image, image.format = found, found.Format
+	return nil
 }
 
 // write has the image converted onto an empty target.
@@ -202,7 +228,8 @@ func (r *run) write(ctx context.Context, image *wholeImage, size int64) error {
 	if err := r.prepare(ctx, sized, flatGranule); err != nil {
 		return err
 	}
-	// The tool writes past WriteAt.
+	// The tool writes past WriteAt, so nobody else knows that there is something on the target.
+	r.prepared = 0
 	if err := r.target.ZeroAll(ctx); err != nil {
 		return err
 	}
@@ -210,7 +237,7 @@ func (r *run) write(ctx context.Context, image *wholeImage, size int64) error {
 	if format == FormatISO {
 		format = FormatRaw
 	}
-	return r.parts.Formats.Convert(ctx, Conversion{
+	err := r.parts.Formats.Convert(ctx, Conversion{
 		Source: image.RandomReader, SourceFile: image.file, Size: image.length, SourceFormat: format,
 		Target: r.target.File(), TargetFormat: r.options.TargetFormat, VirtualSize: size, DataBytes: image.data,
 		Progress: func(done float64) {
@@ -221,6 +248,11 @@ func (r *run) write(ctx context.Context, image *wholeImage, size int64) error {
 			}
 		},
 	})
+	if err == nil && image.file != nil {
+		// The tool reads a local file past us. A byte of it tells whether it changed meanwhile.
+		_, err = image.ReadAt(ctx, make([]byte, 1), 0)
+	}
+	return err
 }
 
 // checkOutput reads what was written like an image of a stranger.

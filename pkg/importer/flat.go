@@ -36,7 +36,7 @@ func (r *run) flat(ctx context.Context, i *inspected) error {
 }
 
 // copyFlat writes chunks while the next ones are read, and returns the length of the disk.
-func (r *run) copyFlat(ctx context.Context, i *inspected, s *stream) (length int64, err error) {
+func (r *run) copyFlat(ctx context.Context, i *inspected, s *stream) (int64, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	// The target may fail while the source is silent.
 	stop := context.AfterFunc(ctx, s.flow.stop)
@@ -45,7 +45,7 @@ func (r *run) copyFlat(ctx context.Context, i *inspected, s *stream) (length int
 		c.limit = wanted
 	}
 	for range cap(c.free) {
-		c.free <- alignedBuffer(chunkSize)
+		c.free <- make([]byte, chunkSize)
 	}
 	write := func(p []byte, off int64) {
 		group.Go(func() error {
@@ -55,14 +55,16 @@ func (r *run) copyFlat(ctx context.Context, i *inspected, s *stream) (length int
 			return err
 		})
 	}
-	group.Go(func() error {
+	var length int64
+	group.Go(func() (err error) {
 		defer stop()
 		if length, err = c.read(ctx, s, write); err != nil {
 			return err
 		}
 		return s.drain()
 	})
-	return length, group.Wait()
+	err := group.Wait()
+	return length, err
 }
 
 // flatCopy is one copy of a flat disk.
@@ -127,8 +129,8 @@ func (c *flatCopy) diskLength(ctx context.Context, end []byte, length int64) (in
 	if err != nil || found.Flat {
 		return length, err
 	}
-	if wanted := c.run.wanted(); wanted != "" && wanted != found.Format {
-		return 0, &Error{Reason: FormatMismatch, Err: fmt.Errorf("the image is %s and must be %s", found.Format, wanted)}
+	if err := c.run.mustBe(found.Format); err != nil {
+		return 0, err
 	}
 	c.run.found(i, found)
 	return formats.Footer(ctx, i.imageHead, tail, length)

@@ -2,9 +2,9 @@ package importer
 
 import (
 	"context"
-	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 )
 
 // Reading and hashing overlap with what follows: while one chunk is used the next ones fill.
@@ -22,6 +22,8 @@ type flow struct {
 	// rest is what is left of current.
 	rest   []byte
 	length int64
+	// ended tells that the source has ended by itself. Others ask for it while somebody reads.
+	ended  atomic.Bool
 	stop   context.CancelFunc
 	reader sync.WaitGroup
 }
@@ -90,6 +92,9 @@ func (f *flow) Read(p []byte) (int, error) {
 			continue
 		}
 		f.current, f.rest = next, next.bytes
+		if isEnd(next.err) {
+			f.ended.Store(true)
+		}
 	}
 	n := copy(p, f.rest)
 	f.rest = f.rest[n:]
@@ -99,7 +104,7 @@ func (f *flow) Read(p []byte) (int, error) {
 
 // end hangs up, unless the source has ended by itself and may be read again.
 func (f *flow) end() {
-	if !errors.Is(f.current.err, io.EOF) {
+	if !f.ended.Load() {
 		f.stop()
 	}
 }
@@ -123,4 +128,8 @@ func readFull(ctx context.Context, source Source, p []byte) (int, error) {
 	return n, nil
 }
 
-var _ io.Reader = (*flow)(nil)
+// isEnd tells the end of a source from a failure, which may wrap io.EOF: only the plain one is an
+// end, by the contract of io.Reader.
+func isEnd(err error) bool {
+	return err == io.EOF //nolint:errorlint // see above
+}

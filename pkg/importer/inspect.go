@@ -2,9 +2,7 @@ package importer
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 )
 
 // inspected is what the first bytes of a source tell.
@@ -71,7 +69,7 @@ func (i *inspected) unchecked() bool { return i.image.Streamable && !i.image.Map
 func (r *run) inspect(ctx context.Context, source Source, hangUp context.CancelFunc) (*inspected, error) {
 	head := make([]byte, r.parts.Formats.HeadSize())
 	n, err := readFull(ctx, source, head)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && !isEnd(err) {
 		return nil, err
 	}
 	i := &inspected{source: source, hangUp: hangUp, head: head[:n], imageHead: head[:n], size: -1}
@@ -84,8 +82,10 @@ func (r *run) inspect(ctx context.Context, source Source, hangUp context.CancelF
 
 func (r *run) look(ctx context.Context, i *inspected) error {
 	r.result.ETag, r.result.LastModified = i.source.Validators()
-	// Without an end the stream itself will show it.
-	tail, _ := i.source.Tail(ctx, r.parts.Formats.TailSize())
+	tail, err := r.tail(ctx, i.source)
+	if err != nil {
+		return err
+	}
 	if err := r.recognise(ctx, i, tail); err != nil {
 		return err
 	}
@@ -94,6 +94,21 @@ func (r *run) look(ctx context.Context, i *inspected) error {
 		return err
 	}
 	return r.checkSize(i)
+}
+
+// tail reads the end of a source that is read at random: a fixed VHD is a flat disk but for its
+// end. A source that is read in order may say it; without, the stream itself will show it.
+func (r *run) tail(ctx context.Context, source Source) ([]byte, error) {
+	n := r.parts.Formats.TailSize()
+	if !source.Ranged() || source.Size() < n {
+		tail, _ := source.Tail(ctx, n)
+		return tail, nil
+	}
+	tail := make([]byte, n)
+	if _, err := source.ReadAt(ctx, tail, source.Size()-n); err != nil {
+		return nil, fmt.Errorf("reading the end of the source: %w", err)
+	}
+	return tail, nil
 }
 
 // found records the format, with the compression around it.
@@ -150,6 +165,14 @@ func (r *run) wanted() string {
 		return "vhd"
 	}
 	return r.options.SourceFormat
+}
+
+// mustBe refuses a format that only the end of an image showed.
+func (r *run) mustBe(format string) error {
+	if wanted := r.wanted(); wanted != "" && wanted != format {
+		return &Error{Reason: FormatMismatch, Err: fmt.Errorf("the image is %s and must be %s", format, wanted)}
+	}
+	return nil
 }
 
 // checkLength refuses a raw disk of which nobody could tell that it was cut.

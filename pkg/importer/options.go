@@ -115,6 +115,9 @@ func (o Options) Validate() error {
 	if o.Target == "" {
 		return errors.New("--target is missing: give a block device, a file or a directory")
 	}
+	if o.Checkpoint != "" && filepath.Clean(o.Checkpoint) == filepath.Clean(o.Target) {
+		return errors.New("--checkpoint and --target are the same file")
+	}
 	if o.TargetSize < 0 {
 		return errors.New("--target-size must not be negative")
 	}

@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"iter"
@@ -193,8 +194,15 @@ type Parts struct {
 	OpenScratch func(dir string) (Target, error)
 	Formats     Formats
 	Clock       Clock
+	// CheckpointEvery and CheckpointBytes are what a killed run loses at most. 0 means 10 s and 256 MiB.
+	CheckpointEvery time.Duration
+	CheckpointBytes int64
 	// Stdout gets progress and results, Stderr the bar and errors for people.
 	Stdout, Stderr io.Writer
 	// Terminal tells that Stderr is one.
 	Terminal bool
+}
+
+func (p Parts) checkpointPace() (every time.Duration, most int64) {
+	return cmp.Or(p.CheckpointEvery, defaultCheckpointEvery), cmp.Or(p.CheckpointBytes, defaultCheckpointBytes)
 }

@@ -3,7 +3,6 @@ package importer
 import (
 	"context"
 	"iter"
-	"unsafe"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -43,7 +42,8 @@ func (m movement) move(ctx context.Context, pieces iter.Seq2[Piece, error]) erro
 	group, ctx := errgroup.WithContext(ctx)
 	free := make(chan []byte, inFlight)
 	for range inFlight {
-		free <- alignedBuffer(pieceSize + pageSize)
+		// The runtime gives blocks of this size whole pages: they are aligned for direct I/O.
+		free <- make([]byte, pieceSize+pageSize)
 	}
 	todo, queue := make(chan *parcel), make(chan *parcel, inFlight)
 	group.Go(func() error {
@@ -119,11 +119,4 @@ func (m movement) settle(ctx context.Context, queue <-chan *parcel, free chan<- 
 		free <- p.buffer
 	}
 	return nil
-}
-
-// alignedBuffer returns n bytes at an address that is a multiple of the page size.
-func alignedBuffer(n int) []byte {
-	buffer := make([]byte, n+pageSize)
-	skip := (pageSize - int(uintptr(unsafe.Pointer(&buffer[0]))%pageSize)) % pageSize //nolint:gosec // direct I/O asks for addresses
-	return buffer[skip : skip+n : skip+n]
 }

@@ -13,7 +13,6 @@ func (r *run) byPieces(ctx context.Context, i *inspected) error {
 		return err
 	}
 	c := r.newCheckpointer(i, image)
-	r.checkpoints = c
 	from, err := r.begin(ctx, i, c, granule)
 	if err != nil {
 		return err
@@ -21,15 +20,16 @@ func (r *run) byPieces(ctx context.Context, i *inspected) error {
 	// A checksum is of the bytes in order. Slices are not in order: then it needs a pass of its own.
 	whole := len(r.expected) > 0 && image.Slices() == 1
 	for slice := from.Slice; slice < image.Slices(); slice++ {
-		pieces := image.Pieces(ctx, slice, whole, r.target)
+		pieces := image.Pieces(ctx, slice, whole, c.witness)
 		if slice == from.Slice {
 			pieces = after(pieces, from.Offset)
 		}
 		c.slice = slice
-		if err := r.movement(i, c).move(ctx, pieces); err != nil {
+		if err := r.movement(i, c, image.Slices()).move(ctx, pieces); err != nil {
 			return err
 		}
 	}
+	r.report.at(i.source.Size())
 	if whole || len(r.expected) == 0 {
 		err = r.verify(i, i.source.Size(), c.hashes)
 	} else {
@@ -41,7 +41,7 @@ func (r *run) byPieces(ctx context.Context, i *inspected) error {
 	if err := r.commit(ctx, i.size); err != nil {
 		return err
 	}
-	c.drop()
+	r.dropCheckpoint()
 	return nil
 }
 
@@ -60,19 +60,30 @@ func (r *run) begin(ctx context.Context, i *inspected, c *checkpointer, granule 
 	r.report.pass()
 	from, err := c.load()
 	if err == nil && from.Offset > 0 {
-		err = r.target.Resume(ctx, i.size, granule)
+		err = r.resume(ctx, i, c, from, granule)
+	}
+	if err == nil && from.Offset > 0 {
+		r.stored = true
+		r.report.at(from.Offset)
+		return from, nil
+	}
+	if ctx.Err() != nil {
+		return from, context.Cause(ctx)
 	}
 	if err != nil {
 		r.report.notice("starting at the first byte: " + err.Error())
-		from = Checkpoint{}
 	}
-	if from.Offset == 0 {
-		c.restart()
-		return from, r.prepare(ctx, i.size, granule)
+	return Checkpoint{}, r.prepare(ctx, i.size, granule)
+}
+
+// resume opens the target where an earlier run left it, and believes the checkpoint only if the
+// target does look like that.
+func (r *run) resume(ctx context.Context, i *inspected, c *checkpointer, from Checkpoint, granule int64) error {
+	if err := r.target.Resume(ctx, i.size, granule); err != nil {
+		return err
 	}
-	c.stored = true
-	r.report.at(from.Offset)
-	return from, nil
+	r.touched = true
+	return c.restore(ctx, from, r.target.File())
 }
 
 // counted reports what is read of a source.
@@ -92,12 +103,14 @@ func (c countedReader) ReadAt(ctx context.Context, p []byte, off int64) (int, er
 	return n, err
 }
 
-func (r *run) movement(i *inspected, c *checkpointer) movement {
+func (r *run) movement(i *inspected, c *checkpointer, slices int) movement {
 	return movement{
 		source:  r.counted(i.source),
 		arrived: c.hashes.write,
 		settled: func(ctx context.Context, p Piece) error {
-			r.report.at(p.Off + p.Len)
+			// Each slice goes through the whole source, for its share of the disk.
+			done := float64(c.slice)*float64(i.source.Size()) + float64(p.Off+p.Len)
+			r.report.at(int64(done / float64(slices)))
 			r.report.wrote(r.target.Written())
 			return c.settled(ctx, p)
 		},

@@ -147,7 +147,7 @@ func (r *reporter) plain() string {
 func (r *reporter) opened(n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.progress.Passes = 0
+	r.progress.Passes, r.progress.WrittenBytes = 0, 0
 	r.progress.TotalBytes = nil
 	if n >= 0 {
 		r.progress.TotalBytes = &n
@@ -159,7 +159,7 @@ func (r *reporter) pass() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.progress.Phase, r.progress.Message = Importing, ""
-	r.progress.TransferredBytes, r.progress.WrittenBytes = 0, 0
+	r.progress.TransferredBytes = 0
 	r.progress.Passes++
 }
 
@@ -196,13 +196,15 @@ func (r *reporter) scratch(n int64) {
 	r.progress.ScratchBytes = n
 }
 
-// checkpoint writes a checkpoint for whoever reads the log.
-func (r *reporter) checkpoint(text []byte) {
+// checkpoint writes a checkpoint for whoever reads the log. logged is false where nobody could use it.
+func (r *reporter) checkpoint(text []byte) (logged bool) {
+	if r.mode != ProgressJSON {
+		return false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.mode == ProgressJSON {
-		r.say(r.stdout, "{\"checkpoint\":%s}\n", text)
-	}
+	r.say(r.stdout, "{\"checkpoint\":%s}\n", text)
+	return true
 }
 
 func (r *reporter) wrote(n int64) {

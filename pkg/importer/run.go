@@ -46,12 +46,13 @@ type run struct {
 
 	target   Target
 	expected []Checksum
-	// prepared is the granule that the target was prepared for, 0 before.
+	// prepared is the granule that the target was prepared for. 0 means that it may hold anything.
 	prepared int64
+	// touched tells that the target was opened for writing, and stored that there is a checkpoint
+	// of what is on it.
+	touched, stored bool
 	// spoolNext tells that this image must be in scratch space.
 	spoolNext bool
-	// checkpoints are those of the try that runs, nil when its way has none.
-	checkpoints *checkpointer
 }
 
 // conclude writes the reason and the message of the result.
@@ -60,16 +61,26 @@ func (r *run) conclude(ctx context.Context, err error) *Error {
 	if err == nil {
 		return nil
 	}
-	failure := Classify(err)
-	if ctx.Err() != nil && failure.Reason.ExitCode() != ExitTarget {
-		// Whatever broke, broke because we were told to stop.
-		failure = &Error{Reason: Interrupted, Err: errors.New("the importer was told to stop: nothing usable is on the target")}
-	}
+	failure := r.judge(ctx, err)
 	r.result.Reason, r.result.Message = failure.Reason, failure.Error()
 	if failure.Reason.ExitCode() == ExitTransient {
 		r.result.RetryAfterSeconds = int64(math.Ceil(failure.RetryAfter.Seconds()))
 	}
 	return failure
+}
+
+// judge says how the run ended.
+func (r *run) judge(ctx context.Context, err error) *Error {
+	failure := Classify(err)
+	if ctx.Err() == nil || failure.Reason.ExitCode() == ExitTarget {
+		return failure
+	}
+	// Whatever broke, broke because we were told to stop.
+	message := "the importer was told to stop: nothing usable is on the target"
+	if r.stored {
+		message = "the importer was told to stop: a run with the same --checkpoint can continue"
+	}
+	return &Error{Reason: Interrupted, Err: errors.New(message)}
 }
 
 func (r *run) all(ctx context.Context) (err error) {
@@ -95,16 +106,16 @@ func (r *run) all(ctx context.Context) (err error) {
 	return nil
 }
 
-// leave drops what was written, or keeps it for a run that can continue.
+// leave drops what was written, or keeps it for a run that can continue. What an earlier run
+// left is kept when this one did not come as far as the target.
 func (r *run) leave(ctx context.Context, cause error) error {
-	if r.checkpoints == nil {
-		return r.target.Discard()
-	}
-	if r.checkpoints.stored && (ctx.Err() != nil || Classify(cause).Reason.ExitCode() == ExitTransient) {
+	switch {
+	case !r.touched:
+		return nil
+	case r.stored && r.judge(ctx, cause).Reason.ExitCode() == ExitTransient:
 		return r.target.Keep()
 	}
-	// Of a wiped device nobody could tell that the checkpoint is not true any more.
-	r.checkpoints.void()
+	r.voidCheckpoint()
 	return r.target.Discard()
 }
 
@@ -140,7 +151,6 @@ func (r *run) tries(ctx context.Context) error {
 
 // try opens the source once and imports it.
 func (r *run) try(ctx context.Context) error {
-	r.checkpoints = nil
 	sourceCtx, hangUp := context.WithCancel(ctx)
 	defer hangUp()
 	source, err := r.parts.OpenSource(sourceCtx, r.report.notice)

@@ -19,8 +19,8 @@ type stream struct {
 // openStream starts to read the source at its first byte. head was read from it before.
 func (r *run) openStream(ctx context.Context, i *inspected, head []byte) (*stream, error) {
 	s := &stream{hashes: newHashes(r.expected)}
-	if etag, _ := i.source.Validators(); len(s.hashes) == 0 && !strong(etag) && !i.source.Ranged() {
-		// Nothing but a digest tells whether a second reading brings the same bytes.
+	if etag, _ := i.source.Validators(); len(s.hashes) == 0 && !strong(etag) && !i.source.Ranged() && !i.image.Flat {
+		// Nothing but a digest tells whether a second reading brings the same bytes. A flat disk needs none.
 		s.hashes = newHashes([]Checksum{{Algorithm: "sha256"}})
 	}
 	r.report.pass()
@@ -67,7 +67,7 @@ func (r *run) verify(i *inspected, length int64, h hashes) error {
 			return &Error{Reason: ChecksumMismatch, Err: fmt.Errorf("%s has the checksum %s, expected is %s: the image changed, or the checksum is of another one", i.source.Name(), got, want)}
 		}
 	}
-	if len(h) > 0 {
+	if len(r.expected) > 0 {
 		r.result.Digest = h[0].sum()
 	}
 	return nil
@@ -98,7 +98,7 @@ func fill(r io.Reader, p []byte) (n int, ended bool, err error) {
 	for n < len(p) {
 		m, err := r.Read(p[n:])
 		n += m
-		if err == io.EOF { //nolint:errorlint // only the plain io.EOF is an end, by the contract of io.Reader
+		if isEnd(err) {
 			return n, true, nil
 		}
 		if err != nil {
