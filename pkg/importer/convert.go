@@ -199,7 +199,10 @@ func (r *run) check(ctx context.Context, i *inspected, image *wholeImage) (err e
 
 // recheckFlat looks at the end of what looked like a disk as it is: it may be a fixed VHD.
 func (r *run) recheckFlat(ctx context.Context, i *inspected, image *wholeImage) error {
-	tail := make([]byte, min(r.parts.Formats.TailSize(), image.length))
+	tail := make([]byte, r.parts.Formats.TailSize())
+	if image.length < int64(len(tail)) {
+		return nil
+	}
 	if _, err := image.ReadAt(ctx, tail, image.length-int64(len(tail))); err != nil {
 		return err
 	}
