@@ -23,14 +23,3 @@ func (c *cluster) pushOwnImages(ctx context.Context) error {
 	}
 	return nil
 }
-
-// push puts the image at path into the cluster's registry.
-func (c *cluster) push(ctx context.Context, path, reference string) error {
-	one, cleanup, err := image.Read(path)
-	if err != nil {
-		return err
-	}
-	defer cleanup()
-	reference = registryAddress + "/" + reference
-	return c.steps.do("pushed", func() (string, error) { return reference, image.Push(ctx, one, reference) })
-}

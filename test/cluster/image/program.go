@@ -1,4 +1,4 @@
-// Package image makes, reads and pushes the images of the test cluster.
+// Package image makes and pushes the images of the test cluster.
 package image
 
 import (
