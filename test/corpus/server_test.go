@@ -18,7 +18,7 @@ import (
 
 // Behind smallUntil bytes chunks are later times as large: also odd, and done in time.
 const (
-	smallUntil = 2 << 20
+	smallUntil = 512 << 10
 	later      = 61
 )
 
