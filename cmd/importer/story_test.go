@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"importer": main})
+	testscript.Main(m, map[string]func(){"importer": main, "importer-often": often})
 }
 
 // TestStories runs the importer as people do. Each story is one file in testdata.
