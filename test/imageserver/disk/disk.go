@@ -16,12 +16,13 @@ import (
 // that holes stay holes in every format.
 const blockSize = 64 << 10
 
-// holeEvery is the distance of holes in blocks: every fourth block reads as zero.
+// holeEvery is the distance of holes in blocks: every fourth block reads as zero. The second of
+// them can be compressed to half its size; the others cannot be compressed at all.
 const holeEvery = 4
 
 // Disk is a disk of Size bytes that follows from Seed. It begins with the signature
-// of a partitioned disk, or of an ISO 9660 image when ISO is set, and every fourth
-// block of 64 KiB is a hole. It is safe for concurrent use.
+// of a partitioned disk, or of an ISO 9660 image when ISO is set; of four blocks of
+// 64 KiB one is a hole and one can be compressed. It is safe for concurrent use.
 type Disk struct {
 	Seed uint64 `json:"seed"`
 	Size int64  `json:"size"`
@@ -86,6 +87,11 @@ func (d Disk) fill(block []byte, index int64) {
 		binary.LittleEndian.PutUint64(key[8:], uint64(index))
 		// ChaCha8.Read never fails.
 		_, _ = rand.NewChaCha8(key).Read(block)
+	}
+	if index%holeEvery == 1 {
+		for i := range block {
+			block[i] &= 0x0f
+		}
 	}
 	if index == 0 {
 		d.sign(block)

@@ -26,11 +26,6 @@ type content struct {
 	left int64
 	// cut is set once the cut has come.
 	cut bool
-	// start and sent measure the rate.
-	start time.Time
-	sent  int64
-	// held says that this body stops where the file says.
-	held bool
 }
 
 var _ io.ReadSeeker = (*content)(nil)
@@ -54,28 +49,20 @@ func (c *content) Read(p []byte) (int, error) {
 	}
 	p = p[:min(len(p), chunk)]
 	if c.left == 0 {
-		c.cut = true
-		return 0, errCut
+		if c.cut = c.file.flow.cut(c.file.CutTimes); c.cut {
+			return 0, errCut
+		}
+		c.left = -1
 	}
 	if c.left > 0 {
 		p = p[:min(int64(len(p)), c.left)]
 	}
-	if c.sent == 0 {
-		c.held = c.offset < c.file.HoldAt
-	}
-	if c.held && c.offset < c.file.HoldAt {
-		p = p[:min(int64(len(p)), c.file.HoldAt-c.offset)]
-	} else if c.held {
-		if err := c.wait(nil); err != nil {
-			return 0, err
-		}
-	}
-	if err := c.pace(); err != nil {
+	p, err := c.turn(p)
+	if err != nil {
 		return 0, err
 	}
 	n, err := c.ReadAt(p, c.offset)
 	c.offset += int64(n)
-	c.sent += int64(n)
 	if c.left > 0 {
 		c.left -= int64(n)
 	}
@@ -85,19 +72,22 @@ func (c *content) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// pace waits until more bytes are due by the file's rate.
-func (c *content) pace() error {
+// turn waits until the file lets more bytes go, and returns the part of p that they fill.
+func (c *content) turn(p []byte) ([]byte, error) {
+	if limit := c.file.HoldAfter; limit > 0 {
+		n := c.file.flow.take(int64(len(p)), limit)
+		if n == 0 {
+			return p, c.wait(nil)
+		}
+		p = p[:n]
+	}
 	rate := c.file.BytesPerSecond
 	if rate <= 0 {
-		return nil
+		return p, nil
 	}
-	if c.start.IsZero() {
-		c.start = time.Now()
-	}
-	due := c.start.Add(time.Duration(float64(c.sent) / float64(rate) * float64(time.Second)))
-	timer := time.NewTimer(time.Until(due))
+	timer := time.NewTimer(time.Until(c.file.flow.due(int64(len(p)), rate, time.Now())))
 	defer timer.Stop()
-	return c.wait(timer.C)
+	return p, c.wait(timer.C)
 }
 
 // wait returns when timer fires or the file is published again: from then on the

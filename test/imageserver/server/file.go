@@ -24,7 +24,7 @@ type File struct {
 
 	// ContentType of the answer; the default is application/octet-stream.
 	ContentType string `json:"contentType,omitempty"`
-	// NoETag leaves the ETag out; otherwise each publication has a strong one of its own.
+	// NoETag leaves the ETag out; otherwise it is a strong one that changes with the content.
 	NoETag bool `json:"noETag,omitempty"`
 	// Headers are added to every answer.
 	Headers map[string]string `json:"headers,omitempty"`
@@ -46,23 +46,31 @@ type File struct {
 	Reset    bool  `json:"reset,omitempty"`
 	// AfterCut is served in place of this file once CutTimes is used up.
 	AfterCut *File `json:"afterCut,omitempty"`
-	// BytesPerSecond bounds each connection.
+	// BytesPerSecond bounds all bodies together, however many connections they use.
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"`
-	// HoldAt stops each body that begins before this offset there, until the file is
-	// published again. A body that begins behind it, such as the last sector, is served.
-	HoldAt int64 `json:"holdAt,omitempty"`
+	// HoldAfter stops every body once so many bytes were served in all of them, until the file
+	// is published again.
+	HoldAfter int64 `json:"holdAfter,omitempty"`
 }
 
 // published is a File at its path, with what changes while it is served. Its fields
-// but File, etag, modified and replaced belong to the Server's mutex.
+// but File, etag, modified, replaced and flow belong to the Server's mutex.
 type published struct {
 	File
 	etag     string
 	modified time.Time
 	// replaced is closed when the path is published again.
 	replaced chan struct{}
+	flow     flow
 	statuses int
-	cuts     int
+}
+
+// same reports whether two files hold the same bytes, whatever their faults.
+func (f File) same(other File) bool {
+	if (f.Disk == nil) != (other.Disk == nil) || f.Disk != nil && *f.Disk != *other.Disk {
+		return false
+	}
+	return f.Blob == other.Blob && f.Text == other.Text
 }
 
 // missing reports the first header that the file needs and request lacks.

@@ -61,18 +61,22 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// place puts file at name with an ETag of its own. The caller holds the mutex.
+// place puts file at name. New content has an ETag of its own. The caller holds the mutex.
 func (s *Server) place(name string, file File) {
-	if old, ok := s.files[name]; ok {
-		close(old.replaced)
-	}
 	s.revision++
-	s.files[name] = &published{
+	placed := &published{
 		File:     file,
 		etag:     strconv.Quote("revision-" + strconv.Itoa(s.revision)),
 		modified: time.Now(),
 		replaced: make(chan struct{}),
 	}
+	if old, ok := s.files[name]; ok {
+		close(old.replaced)
+		if old.same(file) {
+			placed.etag, placed.modified = old.etag, old.modified
+		}
+	}
+	s.files[name] = placed
 }
 
 func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
@@ -163,29 +167,21 @@ func (s *Server) serve(w *loggedWriter, r *http.Request, name string, file *publ
 	}
 	w.Header().Set("Content-Type", kind)
 	body := &content{ReaderAt: source, size: size, file: file, done: r.Context().Done(), left: -1}
-	if s.cuts(file) {
+	if file.CutAfter > 0 {
 		body.left = file.CutAfter
 	}
 	http.ServeContent(w, r, "", file.modified, body)
 	if body.cut {
-		s.countCut(name, file)
+		s.replaceCut(name, file)
 		s.hangUp(w, file.Reset)
 	}
 }
 
-// cuts reports whether a body of file is cut if it gets that far.
-func (s *Server) cuts(file *published) bool {
+// replaceCut replaces a file whose bodies have been cut as often as they are to be.
+func (s *Server) replaceCut(name string, file *published) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return file.CutAfter > 0 && (file.CutTimes == 0 || file.cuts < file.CutTimes)
-}
-
-// countCut counts a body that was cut, and replaces the file after the last one.
-func (s *Server) countCut(name string, file *published) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	file.cuts++
-	if file.AfterCut != nil && file.cuts == file.CutTimes && s.files[name] == file {
+	if file.AfterCut != nil && file.flow.cutOut(file.CutTimes) && s.files[name] == file {
 		s.place(name, *file.AfterCut)
 	}
 }

@@ -50,16 +50,23 @@ func publish(t *testing.T, web *httptest.Server, file server.File) {
 // get fetches the published file with the headers given as name, value.
 func get(t *testing.T, web *httptest.Server, headers ...string) (*http.Response, []byte, error) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, web.URL+"/files/a/disk", nil)
-	require.NoError(t, err)
-	for i := 0; i < len(headers); i += 2 {
-		request.Header.Set(headers[i], headers[i+1])
-	}
-	response, err := web.Client().Transport.RoundTrip(request)
+	response, err := fetch(t, web, headers...)
 	require.NoError(t, err)
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
 	return response, body, err
+}
+
+// fetch sends the request of get. It may be called in any goroutine.
+func fetch(t *testing.T, web *httptest.Server, headers ...string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, web.URL+"/files/a/disk", nil)
+	if err != nil {
+		return nil, err
+	}
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	return web.Client().Transport.RoundTrip(request)
 }
 
 func requests(t *testing.T, web *httptest.Server) []server.Request {
@@ -189,32 +196,48 @@ func TestCutsThenReplaces(t *testing.T) {
 func TestHoldsUntilPublishedAgain(t *testing.T) {
 	web := start(t)
 	image := disk.Disk{Seed: 7, Size: 1 << 20}
-	publish(t, web, server.File{Disk: &image, HoldAt: 500_000})
+	publish(t, web, server.File{Disk: &image, HoldAfter: 500_000})
 	got := make(chan int)
-	go func() {
-		response, err := web.Client().Get(web.URL + "/files/a/disk")
-		if err != nil {
-			got <- -1
-			return
-		}
-		body, _ := io.ReadAll(response.Body)
-		_ = response.Body.Close()
-		got <- len(body)
-	}()
+	halves := []string{"bytes=0-524287", "bytes=524288-"}
+	for _, half := range halves {
+		go func() {
+			response, err := fetch(t, web, "Range", half)
+			if err != nil {
+				got <- -1
+				return
+			}
+			body, _ := io.ReadAll(response.Body)
+			_ = response.Body.Close()
+			got <- len(body)
+		}()
+	}
 	require.Eventually(t, func() bool {
 		seen := requests(t, web)
-		return len(seen) == 1 && seen[0].Bytes == 500_000
+		return len(seen) == 2 && seen[0].Bytes+seen[1].Bytes == 500_000
 	}, waitFor, tick)
 	select {
 	case n := <-got:
-		require.Fail(t, "the body ended while it was held", "%d bytes", n)
+		require.Fail(t, "a body ended while it was held", "%d bytes", n)
 	default:
 	}
-	_, end, err := get(t, web, "Range", "bytes=-512")
-	require.NoError(t, err, "the end is not held")
-	require.Len(t, end, 512)
 	publish(t, web, server.File{Disk: &image})
-	require.Equal(t, 1<<20, <-got)
+	for range halves {
+		require.Equal(t, 512<<10, <-got)
+	}
+}
+
+func TestETagFollowsTheContent(t *testing.T) {
+	web := start(t)
+	etag := func(file server.File) string {
+		publish(t, web, file)
+		response, _, err := get(t, web, "Range", "bytes=0-0")
+		require.NoError(t, err)
+		return response.Header.Get("ETag")
+	}
+	first := etag(server.File{Disk: &disk.Disk{Seed: 7, Size: 4096}})
+	require.Equal(t, first, etag(server.File{Disk: &disk.Disk{Seed: 7, Size: 4096}, BytesPerSecond: 1 << 20}))
+	require.NotEqual(t, first, etag(server.File{Disk: &disk.Disk{Seed: 8, Size: 4096}}))
+	require.NotEqual(t, first, etag(server.File{Text: "text"}))
 }
 
 func TestRateIsBounded(t *testing.T) {
