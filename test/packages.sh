@@ -31,6 +31,8 @@ bench        zstd           a peer
 bench        xz-utils       a peer
 images       mmdebstrap     makes root filesystems from Debian packages
 e2e          qemu-utils     qemu-img, makes and reads disks
+e2e          xz-utils       packs images
+e2e          zstd           packs images
 verify       git            tells whether the tree is clean
 demo         mmdebstrap     makes the Debian disk
 demo         e2fsprogs      mke2fs, the filesystem of the disk

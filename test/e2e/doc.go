@@ -3,7 +3,7 @@
 //
 //	go test -tags e2e -timeout 30m ./test/e2e
 //
-// It wants kubectl and qemu-img on the PATH, and these variables:
+// It wants kubectl, qemu-img, gzip, xz and zstd on the PATH, and these variables:
 //
 //	KUBECONFIG          the cluster; there is no default
 //	GILD_IMAGES         where its nodes find gild-controller, gild-importer and

@@ -4,14 +4,23 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
+
+// attemptLabel is the number of the attempt that a pod makes.
+const attemptLabel = "gild.dev/attempt"
 
 // ImporterPod waits for the pod that fills a claim to run and returns it.
 func (f *fixture) ImporterPod(c claim) *corev1.Pod {
@@ -36,6 +45,48 @@ func (f *fixture) importerPods(ctx context.Context, c claim) ([]corev1.Pod, erro
 	return pods.Items, err
 }
 
+// AttemptPods are the pods of a claim's attempts as they were last seen, the first n attempts in order.
+func (f *fixture) AttemptPods(c claim, n int) []corev1.Pod {
+	f.Helper()
+	var pods []corev1.Pod
+	f.Eventually("importer pods recorded", time.Minute, func(context.Context) (bool, string, error) {
+		var err error
+		pods, err = f.recordedPods(c)
+		return len(pods) == n, describePods(pods), err
+	})
+	return pods
+}
+
+// recordedPods reads the importer pods of a claim from the records.
+func (f *fixture) recordedPods(c claim) ([]corev1.Pod, error) {
+	file, err := os.Open(filepath.Join(f.settings.record, "pods.jsonl"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the records: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	attempts := map[string]corev1.Pod{}
+	decoder := json.NewDecoder(file)
+	for {
+		var line struct {
+			Object corev1.Pod `json:"object"`
+		}
+		// The last line may not be complete yet.
+		if err := decoder.Decode(&line); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		} else if err != nil {
+			return nil, fmt.Errorf("reading the records: %w", err)
+		}
+		if labels := line.Object.Labels; labels[claimUIDLabel] == c.uid {
+			attempts[labels[attemptLabel]] = line.Object
+		}
+	}
+	var pods []corev1.Pod
+	for _, attempt := range slices.Sorted(maps.Keys(attempts)) {
+		pods = append(pods, attempts[attempt])
+	}
+	return pods, nil
+}
+
 func describePods(pods []corev1.Pod) string {
 	var texts []string
 	for i := range pods {
@@ -48,7 +99,7 @@ func describePods(pods []corev1.Pod) string {
 // secret in the records proves nothing.
 func (f *fixture) RequireRecordedLog(pod string) {
 	f.Helper()
-	f.Eventually("log of "+pod, 10*time.Second, func(context.Context) (bool, string, error) {
+	f.Eventually("log of "+pod, time.Minute, func(context.Context) (bool, string, error) {
 		text, err := os.ReadFile(filepath.Join(f.settings.record, pod+".log"))
 		if os.IsNotExist(err) {
 			return false, "no log", nil

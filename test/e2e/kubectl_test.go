@@ -34,7 +34,7 @@ func TestKubectlGetShowsWhatMatters(t *testing.T) {
 	require.Equal(t, "NAME SOURCE FORMAT READY REASON AGE", header)
 	require.Contains(t, row, "image "+source.URL+" raw True Succeeded")
 	require.Contains(t, f.Kubectl("get", "gild"), "vmdiskimport.virtualization.k8s.io/disk")
-	f.Kubectl("wait", "--for=condition=Ready", "--timeout=10s", "vmdimp/disk", "vmdi/image")
+	f.Kubectl("wait", "--for=condition=Ready", "--timeout=60s", "vmdimp/disk", "vmdi/image")
 }
 
 // firstLines are the header and the first row of a table, with single spaces.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 // parallelTests is how many tests run at once: they mostly wait.
@@ -34,6 +36,8 @@ func TestMain(m *testing.M) {
 // run installs Gild, runs the tests and removes all that was made.
 func run(m *testing.M) (code int, err error) {
 	flag.Parse()
+	// What the API server warns of is worth reading.
+	log.SetLogger(klog.Background())
 	if err := flag.Set("test.parallel", parallelTests); err != nil {
 		return 1, fmt.Errorf("setting how many tests run at once: %w", err)
 	}

@@ -57,11 +57,12 @@ func (f *fixture) watchImport(c claim) <-chan []seenImport {
 func TestShowsProgress(t *testing.T) {
 	t.Parallel()
 	f := start(t)
-	img := f.Raw(diskSize)
+	const size = 3 * diskSize
+	img := f.Raw(size)
 	slow := img.file
-	slow.BytesPerSecond = 2 * mib // 24 s in all
+	slow.BytesPerSecond = 6 * mib // 24 s in all
 	f.VMDiskImage("image", f.Serve("disk", slow).URL)
-	c := f.Claim("disk", "image", block)
+	c := f.Claim("disk", "image", block, ofSize(size))
 	collected := f.watchImport(c)
 	f.RequireBound(c)
 	versions := <-collected
@@ -90,8 +91,8 @@ func TestShowsProgress(t *testing.T) {
 	// Besides progress, each state is written once, and so are the record's making and its finalizer.
 	require.LessOrEqual(t, len(versions), most+len(states)+4, "the record is written too often: %v", states)
 	for i, p := range progress {
-		require.Equal(t, diskSize, p.TotalBytes)
-		require.LessOrEqual(t, p.TransferredBytes, diskSize)
+		require.Equal(t, size, p.TotalBytes)
+		require.LessOrEqual(t, p.TransferredBytes, size)
 		percent, err := strconv.ParseFloat(strings.TrimSuffix(p.Percent, "%"), 64)
 		require.NoError(t, err)
 		require.InDelta(t, 100*float64(p.TransferredBytes)/float64(p.TotalBytes), percent, 1)

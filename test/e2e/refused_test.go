@@ -36,7 +36,7 @@ func file(describe func(*fixture) server.File) func(*fixture) (string, func(*v1a
 // qcow2File makes the source of a qcow2 image that damage has changed.
 func qcow2File(damage func([]byte) []byte, options ...string) func(*fixture) (string, func(*v1alpha1.VMDiskImageSpec)) {
 	return file(func(f *fixture) server.File {
-		return server.File{Blob: f.Upload("bad.qcow2", damage(f.qcow2(f.Disk(diskSize), options...)))}
+		return server.File{Blob: f.Upload("bad.qcow2", damage(f.convert(f.Disk(diskSize), "qcow2", options...)))}
 	})
 }
 

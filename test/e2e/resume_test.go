@@ -17,7 +17,7 @@ const bytesAgain = 8 * mib
 
 // TestResumes cuts the connection again and again and counts what is read twice.
 func TestResumes(t *testing.T) {
-	const cuts, each = 5, 6 * mib
+	const cuts, each = 5, 3 * mib / 2
 	for name, test := range map[string]struct {
 		image func(*fixture) image
 		reset bool
@@ -37,10 +37,13 @@ func TestResumes(t *testing.T) {
 			c := f.Claim("disk", "image", block)
 			f.RequireDone(c, img)
 
-			ranged, full := 0, 0
+			ranged, full, short := 0, 0, 0
 			for _, request := range source.Requests() {
 				if request.Method != http.MethodGet {
 					continue
+				}
+				if request.Bytes == each {
+					short++
 				}
 				switch {
 				case request.Status == http.StatusPartialContent && request.Header.Get("Range") != "":
@@ -52,6 +55,7 @@ func TestResumes(t *testing.T) {
 					full++
 				}
 			}
+			require.Equal(t, cuts, short, "the connection was cut")
 			require.GreaterOrEqual(t, ranged, cuts, "Range is used")
 			require.LessOrEqual(t, full, 1)
 			require.LessOrEqual(t, source.Bytes(), img.length+cuts*bytesAgain)
@@ -74,16 +78,20 @@ func TestStartsOverWithoutRange(t *testing.T) {
 // TestNeverMixesTwoVersions replaces the image while it is read. Whatever happens, the claim
 // holds one version or is not bound.
 func TestNeverMixesTwoVersions(t *testing.T) {
-	t.Parallel()
-	f := start(t)
-	old, replaced := f.Raw(diskSize), f.Raw(diskSize)
-	replaced.disk.Seed++
-	replaced.file.Disk = &replaced.disk
-	cut := old.file
-	cut.CutAfter, cut.CutTimes, cut.AfterCut = diskSize/2, 1, &replaced.file
-	f.VMDiskImage("image", f.Serve("disk", cut).URL)
-	c := f.Claim("disk", "image", block)
-	f.RequireDone(c, replaced)
+	for name, noRange := range map[string]bool{"with ranges": false, "without ranges": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := start(t)
+			old, replaced := f.Raw(diskSize), f.Raw(diskSize)
+			replaced.disk.Seed++
+			replaced.file.Disk, replaced.file.NoRange = &replaced.disk, noRange
+			cut := old.file
+			cut.NoRange, cut.CutAfter, cut.CutTimes, cut.AfterCut = noRange, 3*mib/2, 1, &replaced.file
+			f.VMDiskImage("image", f.Serve("disk", cut).URL)
+			c := f.Claim("disk", "image", block)
+			f.RequireDone(c, replaced)
+		})
+	}
 }
 
 // TestWaitsForABusyServer imports from a server that says for a while that it is busy.

@@ -51,27 +51,45 @@ func (f *fixture) Raw(size int64) image {
 	return image{disk: d, file: server.File{Disk: &d}, length: size}
 }
 
-// Qcow2 is the same as a qcow2 image, made by qemu-img convert with options of its own.
-func (f *fixture) Qcow2(size int64, options ...string) image {
+// Qcow2 is the same as a qcow2 image.
+func (f *fixture) Qcow2(size int64) image {
 	f.Helper()
 	d := f.Disk(size)
-	content := f.qcow2(d, options...)
-	return image{disk: d, file: server.File{Blob: f.Upload("disk.qcow2", content)}, length: int64(len(content))}
+	return f.Uploaded(d, f.convert(d, "qcow2"))
 }
 
-func (f *fixture) qcow2(d disk.Disk, options ...string) []byte {
+// Uploaded is the disk as a file with that content.
+func (f *fixture) Uploaded(d disk.Disk, content []byte) image {
+	f.Helper()
+	return image{disk: d, file: server.File{Blob: f.Upload("disk", content)}, length: int64(len(content))}
+}
+
+// convert is the disk in a format, made by qemu-img with options of its own.
+func (f *fixture) convert(d disk.Disk, format string, options ...string) []byte {
 	f.Helper()
 	dir := f.TempDir()
-	raw, qcow2 := filepath.Join(dir, "disk.raw"), filepath.Join(dir, "disk.qcow2")
+	raw, made := filepath.Join(dir, "disk.raw"), filepath.Join(dir, "disk."+format)
 	file, err := os.Create(raw)
 	require.NoError(f, err)
 	_, err = file.ReadFrom(d.NewReader())
 	require.NoError(f, err)
 	require.NoError(f, file.Close())
-	f.qemuImg(append(append([]string{"convert", "-f", "raw", "-O", "qcow2"}, options...), raw, qcow2)...)
-	content, err := os.ReadFile(qcow2)
+	if format != "raw" {
+		f.qemuImg(append(append([]string{"convert", "-f", "raw", "-O", format}, options...), raw, made)...)
+	}
+	content, err := os.ReadFile(made)
 	require.NoError(f, err)
 	return content
+}
+
+// pack is content compressed by a program.
+func (f *fixture) pack(program string, content []byte) []byte {
+	f.Helper()
+	command := exec.CommandContext(f.ctx, program, "-1")
+	command.Stdin = bytes.NewReader(content)
+	stream, err := output(command)
+	require.NoError(f, err, "the tests need %s", program)
+	return []byte(stream)
 }
 
 // qemuImg runs qemu-img and returns its output.
@@ -170,9 +188,9 @@ func (s *served) WaitServed(n int64) {
 	})
 }
 
-// Held is file with a stop in the middle of the image, where it stays until it is published again.
+// Held is file with a stop when half of it is served, where it stays until it is published again.
 func (i image) Held() server.File {
 	file := i.file
-	file.HoldAt = i.length / 2
+	file.HoldAfter = i.length / 2
 	return file
 }

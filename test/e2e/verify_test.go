@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/test/imageserver/disk"
 	"github.com/gild-project/gild/test/imageserver/verify"
@@ -31,14 +32,9 @@ func (f *fixture) Consume(c claim, size int64) string {
 	if c.mode == corev1.PersistentVolumeBlock {
 		path = devicePath
 	}
-	return f.pod("verify-"+c.name, c, "verify", "--path="+path, fmt.Sprintf("--size=%d", size))
-}
-
-// pod makes a pod that uses a claim with the image server's program.
-func (f *fixture) pod(name string, c claim, args ...string) string {
-	f.Helper()
-	require.NoError(f, f.Create(f.ctx, f.newPod(f.namespace, name, c, args...)))
-	return name
+	pod := f.newPod(f.namespace, "verify-"+c.name, c, "verify", "--path="+path, fmt.Sprintf("--size=%d", size))
+	require.NoError(f, f.Create(f.ctx, pod))
+	return pod.Name
 }
 
 // newPod is a pod that uses a claim of its namespace with the image server's program.
@@ -143,12 +139,15 @@ func (f *fixture) RequireQcow2(c claim, d disk.Disk, size int64) {
 // Download reads disk.img of a Filesystem volume.
 func (f *fixture) Download(c claim) []byte {
 	f.Helper()
-	key := f.key(f.pod("download-"+c.name, c, "serve", "--dir="+mountPath))
+	pod := f.newPod(f.namespace, "download-"+c.name, c, "serve", "--dir="+mountPath)
+	pod.Spec.Containers[0].ReadinessProbe = webProbe()
+	require.NoError(f, f.Create(f.ctx, pod))
+	key := client.ObjectKeyFromObject(pod)
 	require.NoError(f, f.waitPod(f.ctx, key))
 	_, err := f.callPod(f.ctx, key, http.MethodPut, "/control/files/disk", []byte(`{"blob": "disk.img"}`))
 	require.NoError(f, err)
 	content, err := f.callPod(f.ctx, key, http.MethodGet, "/files/disk", nil)
 	require.NoError(f, err)
-	require.NoError(f, f.Delete(f.ctx, &corev1.Pod{ObjectMeta: f.meta(key.Name)}))
+	require.NoError(f, f.Delete(f.ctx, pod))
 	return content
 }

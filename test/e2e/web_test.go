@@ -83,10 +83,8 @@ func (c *cluster) webPod(meta metav1.ObjectMeta) *corev1.Pod {
 		Name: webName, Image: c.image("gild-imageserver"),
 		Args:            []string{"serve", "--dir=/data", fmt.Sprintf("--https=:%d", httpsPort), "--tls-dir=/tls"},
 		SecurityContext: restrictedContainer(),
-		ReadinessProbe: &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
-			Path: "/control/requests/ready", Port: intstr.FromInt32(httpPort),
-		}}},
-		VolumeMounts: []corev1.VolumeMount{{Name: "data", MountPath: "/data"}, {Name: "tls", MountPath: "/tls"}},
+		ReadinessProbe:  webProbe(),
+		VolumeMounts:    []corev1.VolumeMount{{Name: "data", MountPath: "/data"}, {Name: "tls", MountPath: "/tls"}},
 	}
 	return &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{
 		AutomountServiceAccountToken: ptr.To(false), SecurityContext: restrictedPod(), Containers: []corev1.Container{container},
@@ -95,6 +93,13 @@ func (c *cluster) webPod(meta metav1.ObjectMeta) *corev1.Pod {
 			{Name: "tls", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: meta.Name}}},
 		},
 	}}
+}
+
+// webProbe makes a pod ready when its image server listens: a pod that runs may not listen yet.
+func webProbe() *corev1.Probe {
+	return &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
+		Path: "/control/requests/ready", Port: intstr.FromInt32(httpPort),
+	}}}
 }
 
 // certificate is a server's certificate with the CA that signed it, all in PEM.
