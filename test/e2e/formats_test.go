@@ -60,10 +60,10 @@ func converted(format string, options ...string) func(*fixture) image {
 }
 
 // packed is the same, compressed by a program.
-func packed(program, format string, options ...string) func(*fixture) image {
+func packed(program, format string) func(*fixture) image {
 	return func(f *fixture) image {
 		d := f.Disk(diskSize)
-		return f.Uploaded(d, f.pack(program, f.convert(d, format, options...)))
+		return f.Uploaded(d, f.pack(program, f.convert(d, format)))
 	}
 }
 

@@ -2,6 +2,7 @@ package disk_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
@@ -62,6 +63,16 @@ func TestDiskHasDataHolesAndASignature(t *testing.T) {
 	hole := make([]byte, 64<<10)
 	require.Equal(t, 4, bytes.Count(content, hole))
 	require.NotContains(t, string(content[64<<10:192<<10]), string(hole[:512]))
+	packed := func(data []byte) int {
+		var stream bytes.Buffer
+		writer := gzip.NewWriter(&stream)
+		_, err := writer.Write(data)
+		require.NoError(t, err)
+		require.NoError(t, writer.Close())
+		return stream.Len()
+	}
+	require.Less(t, packed(content[64<<10:128<<10]), 40<<10, "what cannot be compressed makes no compressed cluster")
+	require.GreaterOrEqual(t, packed(content[128<<10:192<<10]), 64<<10)
 
 	iso, err := io.ReadAll(disk.Disk{Seed: 1, Size: 1 << 20, ISO: true}.NewReader())
 	require.NoError(t, err)
