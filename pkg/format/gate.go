@@ -51,7 +51,7 @@ func (g gate) fits(virtualSize, maxVirtualSize int64) error {
 	case virtualSize == 0:
 		return refusal.New(refusal.EmptySource, fmt.Sprintf("the %s image holds a disk of 0 bytes", g.format))
 	case virtualSize > maxVirtualSize:
-		return refusal.New(refusal.UnsupportedFormat, fmt.Sprintf("the disk has %d bytes, more than the %d that are taken", virtualSize, maxVirtualSize))
+		return refusal.New(refusal.TooLarge, fmt.Sprintf("the disk has %d bytes, more than the %d that fit: ask for a volume of at least %dMi", virtualSize, maxVirtualSize, (virtualSize-1)>>20+1))
 	}
 	return nil
 }

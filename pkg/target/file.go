@@ -42,7 +42,7 @@ func newDirectory(path string) (*file, error) {
 func freeBytes(dir string, old ...string) (int64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
-		return 0, failBy(TargetError, "opening target: its directory cannot be read", err)
+		return 0, failBy(TargetError, "opening target: "+dir+" cannot be used: make that directory first, or check its permissions", err)
 	}
 	// Blocks are counted in fragments where a file system has them.
 	unit := s.Frsize

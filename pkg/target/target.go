@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -98,6 +100,9 @@ func at(path string, p place) *Target {
 func lookAt(path string) (place, error) {
 	info, err := os.Stat(path)
 	switch {
+	case errors.Is(err, os.ErrNotExist) && strings.HasPrefix(filepath.Clean(path), "/dev/"):
+		// A mistyped device would become a file in the memory of the machine.
+		return nil, fail(TargetError, fmt.Sprintf("opening target: there is no %s: check the name of the device", path))
 	case errors.Is(err, os.ErrNotExist):
 		return newFile(path)
 	case err != nil:

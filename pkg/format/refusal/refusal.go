@@ -15,6 +15,7 @@ const (
 	UnsafeImage       = "UnsafeImage"
 	ConversionFailed  = "ConversionFailed"
 	ScratchRequired   = "ScratchRequired"
+	TooLarge          = "TooLarge"
 	NoSpace           = "NoSpace"
 	TargetError       = "TargetError"
 	InternalError     = "InternalError"
