@@ -46,10 +46,12 @@ func (g gate) inside(what string, off, length int64) error {
 }
 
 // fits bounds the disk, and with it the time of the check.
-func (g gate) fits(virtualSize, maxVirtualSize int64) error {
+func (g gate) fits(virtualSize, maxVirtualSize, maxFormat int64) error {
 	switch {
 	case virtualSize == 0:
 		return refusal.New(refusal.EmptySource, fmt.Sprintf("the %s image holds a disk of 0 bytes", g.format))
+	case virtualSize > maxFormat:
+		return refusal.New(refusal.UnsupportedFormat, fmt.Sprintf("the %s image has a disk of %d bytes, and %d are the most that are read", g.format, virtualSize, maxFormat))
 	case virtualSize > maxVirtualSize:
 		return refusal.New(refusal.TooLarge, fmt.Sprintf("the disk has %d bytes, more than the %d that fit: ask for a volume of at least %dMi", virtualSize, maxVirtualSize, (virtualSize-1)>>20+1))
 	}

@@ -92,7 +92,7 @@ func TestGatesPassWhatQemuWrites(t *testing.T) {
 			require.Positive(t, found.DataBytes)
 			require.LessOrEqual(t, found.DataBytes, found.VirtualSize)
 			_, err = checks()[row.format](t.Context(), memory{b: image}, int64(len(image)), found.VirtualSize-1)
-			require.Equal(t, refusal.UnsupportedFormat, reason(t, err), "larger than what is taken")
+			require.Equal(t, refusal.TooLarge, reason(t, err), "larger than what is taken")
 			// The error of the source is not an error of the image.
 			cut := errors.New("cut")
 			_, err = checks()[row.format](t.Context(), memory{b: image, err: cut}, int64(len(image)), math.MaxInt64)

@@ -51,7 +51,7 @@ func CheckVDI(ctx context.Context, image ReaderAt, size, maxVirtualSize int64) (
 	}
 	// VirtualBox makes disks of odd sizes. All readers round up.
 	found := Image{VirtualSize: (int64(disk) + 511) &^ 511}
-	if err := g.fits(found.VirtualSize, maxVirtualSize); err != nil {
+	if err := g.fits(found.VirtualSize, maxVirtualSize, math.MaxInt64); err != nil {
 		return Image{}, err
 	}
 	needed := (found.VirtualSize-1)/vdiBlock + 1

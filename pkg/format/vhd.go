@@ -43,7 +43,7 @@ func CheckVHD(ctx context.Context, image ReaderAt, size, maxVirtualSize int64) (
 	if err != nil {
 		return Image{}, err
 	}
-	if err := g.fits(footer.virtualSize, min(maxVirtualSize, vhdMaxSize)); err != nil {
+	if err := g.fits(footer.virtualSize, maxVirtualSize, vhdMaxSize); err != nil {
 		return Image{}, err
 	}
 	head, err := g.read(ctx, "footer", 0, vhdFooterSize)

@@ -69,7 +69,7 @@ func CheckVHDX(ctx context.Context, image ReaderAt, size, maxVirtualSize int64) 
 	if err := v.readMetadata(ctx); err != nil {
 		return Image{}, err
 	}
-	if err := v.fits(v.disk, min(maxVirtualSize, vhdxMaxSize)); err != nil {
+	if err := v.fits(v.disk, maxVirtualSize, vhdxMaxSize); err != nil {
 		return Image{}, err
 	}
 	return v.walk(ctx)
