@@ -12,6 +12,14 @@ type Clock interface {
 	Sleep(ctx context.Context, d time.Duration) error
 }
 
+// Timer is a call to come, like a *time.Timer of time.AfterFunc.
+type Timer interface {
+	// Reset makes the call come after d from now.
+	Reset(d time.Duration) bool
+	// Stop returns false when the call has begun, or none was to come.
+	Stop() bool
+}
+
 // SystemClock is the real time.
 type SystemClock struct{}
 

@@ -33,6 +33,8 @@ type Error struct {
 	cause      error
 	retryAfter time.Duration
 	startOver  bool
+	// whole tells an answer that is the whole image of the same revision in place of a part.
+	whole bool
 }
 
 func fail(reason, message string) *Error { return &Error{reason: reason, message: message} }

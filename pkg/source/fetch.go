@@ -11,13 +11,13 @@ import (
 // the last one broke. s is an answer that begins at off, or nil. arrived, which may be nil,
 // is told how many bytes more are there.
 func (i *httpImage) fetch(ctx context.Context, p []byte, off int64, s *stream, arrived func(n int)) error {
-	done := 0
+	done, wholes := 0, 0
 	return i.pace.try(ctx, func(t *turn) error {
 		at := off + int64(done)
 		if s == nil {
 			var err error
 			if s, err = i.ask(ctx, part{first: at, last: off + int64(len(p)) - 1, etag: i.revision.ETag}, i.options); err != nil {
-				return known(err)
+				return i.without(known(err), &wholes)
 			}
 		}
 		defer func() { s.close(); s = nil }()
@@ -44,6 +44,9 @@ func (i *httpImage) ask(ctx context.Context, p part, o Options) (*stream, error)
 		return nil, err
 	}
 	c, err := checkPart(i.client.start.url, p, r, i.size, o.Clock.Now())
+	if err == nil && encoding(r) != i.encoding {
+		err = &Error{reason: SourceUnstable, message: i.Name() + " changed its Content-Encoding while it was read", startOver: true}
+	}
 	if err != nil {
 		s.close()
 		return nil, err
@@ -51,6 +54,27 @@ func (i *httpImage) ask(ctx context.Context, p part, o Options) (*stream, error)
 	// A part may end before the image does: only now is its end known for sure.
 	i.learn(c.total)
 	return s, nil
+}
+
+// maxWholes is how many whole images in place of one part end the reading in parts. The waits
+// between them are 7 s, or half a minute when several connections meet them.
+const maxWholes = 4
+
+// without judges a whole image that came in place of a part, though the server has sent parts. One
+// of many servers behind an address may have no ranges: the others are asked again. If none is
+// left, the image must be opened anew, and is then read from its first byte to its last.
+func (i *httpImage) without(err error, wholes *int) error {
+	var e *Error
+	if !errors.As(err, &e) || !e.whole {
+		return err
+	}
+	if *wholes++; *wholes == maxWholes {
+		i.options.History.forward.Store(true)
+		return err
+	}
+	again := *e
+	again.startOver = false
+	return &again
 }
 
 // broken says what ended an answer at a byte of the image before it was whole.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"sync/atomic"
 )
 
 // fileImage reads a local file or block device, for use in a shell.
@@ -17,6 +18,8 @@ type fileImage struct {
 	size   int64
 	stat   os.FileInfo
 	offset int64
+	// fetched counts the bytes that were read.
+	fetched atomic.Int64
 }
 
 var _ Image = (*fileImage)(nil)
@@ -77,6 +80,7 @@ func (i *fileImage) Read(ctx context.Context, p []byte) (int, error) {
 	p = p[:min(int64(len(p)), i.size-i.offset)]
 	n, err := i.file.ReadAt(p, i.offset)
 	i.offset += int64(n)
+	i.fetched.Add(int64(n))
 	if n > 0 || err == nil {
 		return n, nil
 	}
@@ -92,6 +96,7 @@ func (i *fileImage) ReadAt(ctx context.Context, p []byte, off int64) (int, error
 		return 0, context.Cause(ctx)
 	}
 	n, err := i.file.ReadAt(p, off)
+	i.fetched.Add(int64(n))
 	if err != nil && !errors.Is(err, io.EOF) {
 		return n, failBy(SourceRefused, fmt.Sprintf("reading %s at byte %d", i.name, off), err)
 	}
@@ -128,7 +133,9 @@ func (i *fileImage) Tail(_ context.Context, n int64) ([]byte, error) {
 		return nil, errors.New("the source is shorter")
 	}
 	tail := make([]byte, n)
-	if _, err := i.file.ReadAt(tail, i.size-n); err != nil {
+	got, err := i.file.ReadAt(tail, i.size-n)
+	i.fetched.Add(int64(got))
+	if err != nil {
 		return nil, fmt.Errorf("reading the end of the source: %w", err)
 	}
 	return tail, nil
@@ -136,6 +143,9 @@ func (i *fileImage) Tail(_ context.Context, n int64) ([]byte, error) {
 
 // File is the open file itself: it need not be copied to be read at random.
 func (i *fileImage) File() *os.File { return i.file }
+
+// Fetched implements Image.
+func (i *fileImage) Fetched() int64 { return i.fetched.Load() }
 
 // Size implements Image.
 func (i *fileImage) Size() int64 { return i.size }

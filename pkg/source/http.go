@@ -2,31 +2,37 @@ package source
 
 import (
 	"context"
-	"crypto/tls"
+	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/net/http/httpproxy"
 )
 
-// client sends the requests for one image. It never retries.
+// client sends the requests for one image. It retries only what new certificates may mend.
 type client struct {
-	// transport is used without an http.Client, which would follow redirects by rules of its
-	// own and repeat whole URLs in its errors.
-	transport *http.Transport
-	tls       *tls.Config
-	proxyFor  func(*url.URL) (*url.URL, error)
-	guard     *guard
+	proxyFor func(*url.URL) (*url.URL, error)
+	guard    *guard
 	// start is the URL the user gave.
 	start       hop
 	credentials http.Header
 	pin         Revision
 	clock       Clock
+	afterFunc   func(d time.Duration, f func()) Timer
+	// connections and the timeouts are those of Options.
+	connections                 int
+	headerTimeout, stallTimeout time.Duration
+	caDir                       string
+	// fetched counts the bytes of bodies that were read.
+	fetched atomic.Int64
 
 	mu sync.Mutex
+	// transports are those with the certificates of today, the last one, and of before.
+	transports []*http.Transport
 	// place is where the image was found, after redirects. It is asked first: another mirror
 	// might hold other bytes.
 	place hop
@@ -37,33 +43,20 @@ func newClient(u *url.URL, o Options) *client {
 	origin := *u
 	origin.User, origin.Fragment = nil, ""
 	c := &client{
-		guard:       newGuard(&origin, o.HeaderTimeout, o.Resolver),
-		start:       hop{url: &origin, secrets: true},
-		credentials: o.Credentials.header,
-		pin:         o.Pin,
-		clock:       o.Clock,
+		guard:         newGuard(&origin, o.HeaderTimeout, o.Resolver),
+		start:         hop{url: &origin, secrets: true},
+		credentials:   o.Credentials.header,
+		pin:           o.Pin,
+		clock:         o.Clock,
+		afterFunc:     o.AfterFunc,
+		connections:   o.Connections,
+		headerTimeout: o.HeaderTimeout,
+		stallTimeout:  o.StallTimeout,
+		caDir:         o.CADir,
 	}
 	c.place = c.start
 	c.proxyFor = httpproxy.FromEnvironment().ProxyFunc()
-	c.tls = &tls.Config{RootCAs: o.CAs, MinVersion: tls.VersionTLS12, Time: o.Clock.Now}
-	c.transport = &http.Transport{
-		Proxy:                  func(r *http.Request) (*url.URL, error) { return c.proxy(r.URL) },
-		DialContext:            quietly(c.guard.dial),
-		DialTLSContext:         quietly(c.dialTLS),
-		TLSClientConfig:        c.tls,
-		TLSHandshakeTimeout:    o.HeaderTimeout,
-		ResponseHeaderTimeout:  o.HeaderTimeout,
-		MaxResponseHeaderBytes: 256 << 10,
-		// Connections are kept between parts; a request for a whole image closes its own.
-		MaxConnsPerHost:     o.Connections,
-		MaxIdleConnsPerHost: o.Connections,
-		IdleConnTimeout:     o.StallTimeout,
-		// The bytes must be those that the server stores: the checksum is of them.
-		DisableCompression: true,
-		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
-			return proxyError(answer)
-		},
-	}
+	c.transports = []*http.Transport{c.newTransport(o.CAs)}
 	return c
 }
 
@@ -74,36 +67,6 @@ func (c *client) proxy(u *url.URL) (*url.URL, error) {
 		c.guard.trust(proxy)
 	}
 	return proxy, err
-}
-
-// dialTLS connects without a proxy, or to one that speaks TLS itself.
-func (c *client) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := c.guard.dial(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	config := c.tls.Clone()
-	config.ServerName, _, _ = net.SplitHostPort(address)
-	ctx, cancel := context.WithTimeout(ctx, c.guard.dialer.Timeout)
-	defer cancel()
-	secure := tls.Client(conn, config)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	return secure, nil
-}
-
-func proxyError(answer *http.Response) error {
-	switch {
-	case answer.StatusCode == http.StatusOK:
-		return nil
-	case answer.StatusCode == http.StatusProxyAuthRequired:
-		return fail(AuthenticationFailed, "the proxy refuses its credentials (407): check the user and password in the proxy settings")
-	case answer.StatusCode >= 500:
-		return fail(ServerError, fmt.Sprintf("the proxy answers %d", answer.StatusCode))
-	}
-	return fail(SourceRefused, fmt.Sprintf("the proxy answers %d", answer.StatusCode))
 }
 
 // part is a range of bytes to ask for. The zero part is the whole image.
@@ -204,14 +167,40 @@ func (c *client) ask(ctx context.Context, h hop, p part) (*http.Response, error)
 	// quietConn cannot see into what a proxy passes on, and only a part is sure to be read to its end.
 	proxy, err := c.proxy(h.url)
 	request.Close = !p.bounded() || proxy != nil || err != nil
-	response, err := roundTrip(c.transport, request)
-	if err != nil {
+	for {
+		transport := c.transport()
+		response, err := c.send(transport, request)
+		if err == nil {
+			return response, nil
+		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, connectionError(h.url, err, c.clock.Now())
+		err = connectionError(h.url, err, c.clock.Now())
+		var e *Error
+		if !errors.As(err, &e) || e.reason != CertificateError || !c.renew(transport) {
+			return nil, err
+		}
+	}
+}
+
+// send makes one try. It takes HeaderTimeout at most for the connection, and as long again for
+// the head of the answer.
+func (c *client) send(transport *http.Transport, r *http.Request) (*http.Response, error) {
+	// The context is that of the body too: whoever made the one it comes from ends both.
+	ctx, cancel := context.WithCancel(r.Context())
+	timer := c.afterFunc(c.headerTimeout, cancel)
+	response, err := roundTrip(transport, r.WithContext(ctx), func() { timer.Reset(c.headerTimeout) })
+	late := !timer.Stop() || ctx.Err() != nil
+	switch {
+	case late && err == nil:
+		_ = response.Body.Close()
+		return nil, context.DeadlineExceeded
+	case late:
+		return nil, context.DeadlineExceeded
+	case err != nil:
+		cancel()
+		return nil, err
 	}
 	return response, nil
 }
-
-func (c *client) close() { c.transport.CloseIdleConnections() }

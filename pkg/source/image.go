@@ -42,6 +42,8 @@ type facts struct {
 	framed      bool
 	revision    Revision
 	contentType string
+	// encoding is the Content-Encoding, empty for none.
+	encoding string
 }
 
 var _ Image = (*httpImage)(nil)
@@ -61,6 +63,9 @@ func openHTTP(ctx context.Context, u *url.URL, o Options) (*httpImage, error) {
 
 func (i *httpImage) open(ctx context.Context) error {
 	asked := part{first: 0, last: headSize - 1}
+	if i.options.History.forward.Load() {
+		asked = part{}
+	}
 	var s *stream
 	err := i.pace.try(ctx, func(t *turn) error {
 		i.turn = t
@@ -91,6 +96,9 @@ func (i *httpImage) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if i.encoding != "" {
+		i.options.Notice(fmt.Sprintf("%s sends its bytes with Content-Encoding %s although nobody asked for it: they are taken as they come", i.Name(), i.encoding))
+	}
 	if i.Ranged() {
 		return i.fetch(ctx, i.head, 0, s, nil)
 	}
@@ -117,8 +125,12 @@ func (i *httpImage) accept(asked part, r *http.Response) error {
 	i.framed = i.size >= 0 || len(r.TransferEncoding) > 0 || r.ProtoMajor > 1
 	i.revision = Revision{ETag: r.Header.Get("ETag"), LastModified: r.Header.Get("Last-Modified"), Length: max(i.size, 0)}
 	i.contentType, _, _ = mime.ParseMediaType(r.Header.Get("Content-Type"))
+	i.encoding = encoding(r)
 	if i.size == 0 {
 		return fail(EmptySource, name(u)+" has no bytes")
+	}
+	if i.encoding != "" && !recognisable(i.encoding) {
+		return fail(SourceRefused, fmt.Sprintf("%s sends its bytes with Content-Encoding %.40q although nobody asked for it: switch it off for images", name(u), i.encoding))
 	}
 	return checkPin(u, i.options.Pin, i.revision)
 }
@@ -198,6 +210,9 @@ func (i *httpImage) stopWindow() {
 // Ranged implements Image.
 func (i *httpImage) Ranged() bool { return i.head != nil }
 
+// Fetched implements Image.
+func (i *httpImage) Fetched() int64 { return i.client.fetched.Load() }
+
 // Size implements Image.
 func (i *httpImage) Size() int64 { return i.size }
 
@@ -223,6 +238,23 @@ func (i *httpImage) Close() error {
 	}
 	i.client.close()
 	return nil
+}
+
+// encoding is the Content-Encoding of an answer, empty for none.
+func encoding(r *http.Response) string {
+	text := strings.ToLower(strings.Join(r.Header.Values("Content-Encoding"), ","))
+	if text == "identity" {
+		return ""
+	}
+	return text
+}
+
+// recognisable tells the encodings that are formats of images too. Servers name them for files
+// that are compressed where they lie, so that nothing must be undone here; and one that
+// compresses on the way sends what the importer unpacks. Bytes of any other would look like a
+// raw disk.
+func recognisable(encoding string) bool {
+	return encoding == "gzip" || encoding == "x-gzip" || encoding == "zstd"
 }
 
 // isMultipart tells an answer that wraps parts in a body of its own, which is never asked for.

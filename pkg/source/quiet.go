@@ -28,6 +28,8 @@ type quietConn struct {
 	head  headScanner
 	// left is how much of the body may pass, -1 for all.
 	left int64
+	// more tells that something came together with the head that was read last.
+	more bool
 }
 
 type quietState int
@@ -39,6 +41,8 @@ const (
 	quietHead
 	quietBody
 	quietOpen
+	// quietEnded is behind bytes that nobody asked for.
+	quietEnded
 )
 
 func newQuietConn(c net.Conn) *quietConn {
@@ -54,7 +58,12 @@ func (c *quietConn) Write(p []byte) (int, error) {
 	case c.state == quietNew, c.state == quietIdle:
 		c.state, c.head = quietHead, headScanner{}
 	}
+	ended := c.state == quietEnded
 	c.mu.Unlock()
+	if ended {
+		// net/http takes another connection for a request of which nothing was written.
+		return 0, net.ErrClosed
+	}
 	return c.Conn.Write(p)
 }
 
@@ -80,7 +89,7 @@ func (c *quietConn) Read(p []byte) (int, error) {
 	there, _ := c.buffer.Peek(min(len(p), c.buffer.Buffered()))
 	n, end := c.head.scan(there)
 	if end {
-		c.state, c.left = quietIdle, 0
+		c.state, c.left, c.more = quietIdle, 0, c.buffer.Buffered() > n
 	}
 	return c.buffer.Read(p[:n])
 }
@@ -90,7 +99,8 @@ func (c *quietConn) body(n int) (int, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state == quietBody && c.left >= 0 {
-		n = int(min(int64(n), c.left))
+		// The last byte comes through the buffer, which shows what follows it.
+		n = int(min(int64(n), max(c.left-1, 1)))
 	}
 	return n, c.state == quietBody || c.state == quietOpen
 }
@@ -103,6 +113,9 @@ func (c *quietConn) passed(n int) {
 	}
 	if c.left -= int64(n); c.left == 0 {
 		c.state = quietIdle
+		if c.buffer.Buffered() > 0 {
+			c.state = quietEnded
+		}
 	}
 }
 
@@ -111,8 +124,11 @@ func (c *quietConn) passed(n int) {
 func (c *quietConn) allow(n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state == quietIdle && n != 0 {
+	switch {
+	case c.state == quietIdle && n != 0:
 		c.state, c.left = quietBody, n
+	case c.state == quietIdle && c.more:
+		c.state = quietEnded
 	}
 }
 
@@ -145,10 +161,14 @@ func (h *headScanner) scan(p []byte) (n int, end bool) {
 	return len(p), false
 }
 
-// roundTrip sends a request and lets the body of its answer pass.
-func roundTrip(transport *http.Transport, r *http.Request) (*http.Response, error) {
+// roundTrip sends a request and lets the body of its answer pass. connected is called when the
+// request has a connection.
+func roundTrip(transport *http.Transport, r *http.Request, connected func()) (*http.Response, error) {
 	var conn *quietConn
-	trace := &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { conn, _ = got.Conn.(*quietConn) }}
+	trace := &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		conn, _ = got.Conn.(*quietConn)
+		connected()
+	}}
 	response, err := transport.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 	if err == nil && conn != nil {
 		conn.allow(response.ContentLength)

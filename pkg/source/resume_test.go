@@ -2,7 +2,6 @@ package source_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -271,9 +270,16 @@ func TestPartsThatLie(t *testing.T) {
 				c.answer(s, w, at)
 				return true
 			}
-			e := failure(t, s.url(), options(newClock()))
+			o := options(newClock())
+			o.Connections = 1
+			e := failure(t, s.url(), o)
 			require.Equal(t, c.want, e.Reason(), e)
-			require.Equal(t, 2, s.count())
+			requests := 2
+			if c.want == source.ConnectionFailed {
+				// Another server behind the same address might still send the part.
+				requests = 5
+			}
+			require.Equal(t, requests, s.count())
 			require.Equal(t, c.want != source.EmptySource, e.StartOver())
 		})
 	}
@@ -464,21 +470,10 @@ func TestUnaskedPart(t *testing.T) {
 	require.Equal(t, source.SourceRefused, failure(t, s.url(), options(newClock())).Reason())
 }
 
-func TestBytesAreThoseServed(t *testing.T) {
-	s := newSite(t, []byte("\x1f\x8bnot really gzip"))
-	s.spoil = func(_ int, w http.ResponseWriter, r *http.Request) bool {
-		require.Equal(t, "identity", r.Header.Get("Accept-Encoding"))
-		w.Header().Set("Content-Encoding", "gzip")
-		return false
-	}
-	got, err := readAll(t.Context(), open(t, s.url(), options(newClock())), 100)
-	require.NoError(t, err)
-	require.Equal(t, s.body, got)
-}
-
 func TestStalledServer(t *testing.T) {
 	t.Run("in the body", func(t *testing.T) {
 		s := newSite(t, random(4*mib))
+		clock, opened := newClock(), make(chan source.Image, 1)
 		s.spoil = func(n int, w http.ResponseWriter, r *http.Request) bool {
 			if n > 0 {
 				return false
@@ -487,20 +482,25 @@ func TestStalledServer(t *testing.T) {
 			w.Header().Set("Content-Length", strconv.Itoa(len(s.body)))
 			_, _ = w.Write(s.body[:2*mib])
 			_ = http.NewResponseController(w).Flush()
+			image := <-opened
+			clock.timers.end(stallTimeout, func() bool { return image.Fetched() == 2*mib })
 			<-r.Context().Done()
 			return true
 		}
-		o := options(newClock())
-		o.StallTimeout = 50 * time.Millisecond
+		o := options(clock)
 		var told string
 		o.Notice = func(message string) { told = message }
-		got, err := readAll(t.Context(), open(t, s.url(), o), 64<<10)
+		image := open(t, s.url(), o)
+		opened <- image
+		got, err := readAll(t.Context(), image, 64<<10)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(s.body, got))
-		require.Contains(t, told, "Stalled")
+		require.Contains(t, told, "Stalled: reading "+s.URL+"/disk.img at byte 2097152: nothing came for 1m0s")
+		require.EqualValues(t, 4*mib, image.Fetched(), "nothing came twice")
 	})
 	t.Run("for ever", func(t *testing.T) {
 		s := newSite(t, random(4*mib))
+		clock := newClock()
 		s.spoil = func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Set("ETag", `"one"`)
 			first, last := asked(r, len(s.body))
@@ -509,31 +509,36 @@ func TestStalledServer(t *testing.T) {
 			w.WriteHeader(206)
 			_, _ = w.Write(s.body[:10])
 			_ = http.NewResponseController(w).Flush()
+			clock.timers.end(stallTimeout, nil)
 			<-r.Context().Done()
 			return true
 		}
-		o := options(newClock())
-		o.StallTimeout = 20 * time.Millisecond
-		require.Equal(t, source.Stalled, failure(t, s.url(), o).Reason())
+		require.Equal(t, source.Stalled, failure(t, s.url(), options(clock)).Reason())
 		require.Equal(t, 12, s.count())
 	})
 	t.Run("before the headers", func(t *testing.T) {
 		s := newSite(t, nil)
-		s.spoil = func(_ int, _ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }
-		o := options(newClock())
-		o.HeaderTimeout = 20 * time.Millisecond
-		require.Equal(t, source.ConnectionFailed, failure(t, s.url(), o).Reason())
+		clock := newClock()
+		s.spoil = func(_ int, _ http.ResponseWriter, r *http.Request) bool {
+			clock.timers.end(headerTimeout, nil)
+			<-r.Context().Done()
+			return true
+		}
+		e := failure(t, s.url(), options(clock))
+		require.Equal(t, source.ConnectionFailed, e.Reason())
+		require.ErrorContains(t, e, "no answer came in time")
+		require.Equal(t, 12, s.count())
 	})
 	t.Run("slow reader", func(t *testing.T) {
 		s := newSite(t, random(4*mib))
-		o := options(newClock())
-		o.StallTimeout = time.Millisecond
-		image := open(t, s.url(), o)
-		_, err := image.Read(t.Context(), make([]byte, 1))
-		require.NoError(t, err)
-		<-time.After(20 * time.Millisecond)
-		_, err = image.Read(t.Context(), make([]byte, 1))
-		require.False(t, errors.Is(err, io.EOF))
-		require.Equal(t, 1, s.count(), "a slow target is not a silent source")
+		s.spoil = func(_ int, _ http.ResponseWriter, r *http.Request) bool { r.Header.Del("Range"); return false }
+		clock := newClock()
+		image := open(t, s.url(), options(clock))
+		for range 3 {
+			_, err := image.Read(t.Context(), make([]byte, 1))
+			require.NoError(t, err)
+			require.False(t, clock.timers.runs(stallTimeout), "a slow target is not a silent source")
+		}
+		require.Equal(t, 3, clock.timers.started(stallTimeout)-1, "while somebody waits for bytes it runs")
 	})
 }

@@ -48,10 +48,20 @@ type fakeClock struct {
 	mu    sync.Mutex
 	now   time.Time
 	waits []time.Duration
+	// timers belong to options, and end when the test says so.
+	timers *timers
 }
 
 // newClock starts at an arbitrary time.
-func newClock() *fakeClock { return &fakeClock{now: time.Date(2026, 7, 8, 9, 10, 11, 0, time.UTC)} }
+func newClock() *fakeClock {
+	return &fakeClock{now: time.Date(2026, 7, 8, 9, 10, 11, 0, time.UTC), timers: newTimers()}
+}
+
+func (c *fakeClock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
 
 func (c *fakeClock) Now() time.Time {
 	c.mu.Lock()
@@ -217,11 +227,11 @@ func (s *site) cutAt(n int, reset bool) {
 	}
 }
 
-// options are quick and steady: a fake clock without jitter.
+// options are quick and steady: a fake clock and timers, without jitter.
 func options(clock *fakeClock) source.Options {
 	return source.Options{
 		Clock: clock, Jitter: func() float64 { return 0 },
-		HeaderTimeout: 10 * time.Second, StallTimeout: 10 * time.Second,
+		HeaderTimeout: headerTimeout, StallTimeout: stallTimeout, AfterFunc: clock.timers.AfterFunc,
 	}
 }
 

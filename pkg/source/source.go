@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,9 @@ type Options struct {
 	Credentials Credentials
 	// CAs are the trusted certificates; nil means the system's.
 	CAs *x509.CertPool
+	// CADir is a directory for ReadCAs, used in place of CAs. It is read again when a certificate
+	// is not trusted: the kubelet may have renewed the files since.
+	CADir string
 	// Pin is the only revision that may be read; its empty fields are not checked.
 	Pin Revision
 	// Connections is how many may be open at once when the server sends parts. 0 means 4.
@@ -39,8 +43,12 @@ type Options struct {
 	// StallTimeout bounds the silence within an answer. An answer that brings less than 4 KiB/s
 	// over this time counts as silent too. The time in which nobody reads does not count. 0 means 60 s.
 	StallTimeout time.Duration
+	// History is what earlier openings of this URL have taught. nil means that this is the first.
+	History *History
 	// Clock is the time for waits between tries. nil means the real one.
 	Clock Clock
+	// AfterFunc starts the timers of HeaderTimeout and StallTimeout. nil means time.AfterFunc.
+	AfterFunc func(d time.Duration, f func()) Timer
 	// Jitter gives numbers in [0,1) that spread the waits. nil means random ones.
 	Jitter func() float64
 	// Resolver finds addresses. nil means the system's.
@@ -60,8 +68,14 @@ func (o Options) withDefaults() Options {
 	if o.StallTimeout == 0 {
 		o.StallTimeout = 60 * time.Second
 	}
+	if o.History == nil {
+		o.History = &History{}
+	}
 	if o.Clock == nil {
 		o.Clock = SystemClock{}
+	}
+	if o.AfterFunc == nil {
+		o.AfterFunc = func(d time.Duration, f func()) Timer { return time.AfterFunc(d, f) }
 	}
 	if o.Jitter == nil {
 		o.Jitter = rand.Float64
@@ -69,10 +83,17 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// History is what one opening of a URL teaches the next ones. The zero value is ready. Give the
+// same one to every Open for a URL, above all after an error with StartOver.
+type History struct {
+	// forward tells that the server does not keep to the ranges it seems to have.
+	forward atomic.Bool
+}
+
 // Image is one open source. Read, Rewind and Close are for one goroutine; ReadAt is for many.
 type Image interface {
 	// Read fills p like an io.Reader. When Ranged it reads ahead over several connections and
-	// holds at most one piece of 4 MiB more than there are. It retries and resumes by itself;
+	// holds two pieces of 2 MiB for each and one more, 18 MiB with four. It retries and resumes by itself;
 	// an error it returns is final for this Image until Rewind. io.EOF comes only after the last
 	// byte that the source promised.
 	Read(ctx context.Context, p []byte) (int, error)
@@ -91,6 +112,9 @@ type Image interface {
 	// Tail returns the last n bytes without moving Read. It makes one try; an error means that
 	// the source cannot say.
 	Tail(ctx context.Context, n int64) ([]byte, error)
+	// Fetched counts the bytes of the image that came from the source until now, those that came
+	// twice or were not used with them. It may be called at any time.
+	Fetched() int64
 	// Size is the length in bytes, -1 when the source does not say.
 	Size() int64
 	// Framed is false when a cut connection looks like the end of the image.
@@ -109,6 +133,12 @@ type Image interface {
 // It retries transient faults with growing waits, about six minutes in all.
 func Open(ctx context.Context, ref string, o Options) (Image, error) {
 	o = o.withDefaults()
+	if o.CADir != "" {
+		var err error
+		if o.CAs, err = ReadCAs(o.CADir); err != nil {
+			return nil, err
+		}
+	}
 	u, err := url.Parse(ref)
 	if err != nil {
 		// The error of url.Parse repeats the URL, and its query may be a secret.

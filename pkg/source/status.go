@@ -64,38 +64,38 @@ func parseContentRange(text string) (contentRange, bool) {
 // start, end, total and ETag. An error with StartOver means that the image must be read from
 // its first byte again.
 func checkPart(u *url.URL, p part, r *http.Response, size int64, now time.Time) (contentRange, error) {
-	again := func(reason, format string, args ...any) error {
-		return &Error{reason: reason, message: name(u) + " " + fmt.Sprintf(format, args...), startOver: true}
+	again := func(format string, args ...any) error {
+		return &Error{reason: SourceUnstable, message: name(u) + " " + fmt.Sprintf(format, args...), startOver: true}
 	}
 	etag := r.Header.Get("ETag")
 	switch {
-	case r.StatusCode == http.StatusOK && etag == p.etag:
-		return contentRange{}, again(ConnectionFailed, "cannot resume: it sends the whole image instead of a part")
+	case r.StatusCode == http.StatusOK && strong(etag) && etag == p.etag:
+		return contentRange{}, &Error{reason: ConnectionFailed, message: name(u) + " cannot resume: it sends the whole image instead of a part", startOver: true, whole: true}
 	case r.StatusCode == http.StatusOK, r.StatusCode == http.StatusRequestedRangeNotSatisfiable, r.StatusCode == http.StatusPreconditionFailed:
-		return contentRange{}, again(SourceUnstable, "changed while it was read")
+		return contentRange{}, again("changed while it was read")
 	}
 	if err := checkStatus(u, r, now); err != nil {
 		return contentRange{}, err
 	}
 	if isMultipart(r) {
-		return contentRange{}, again(SourceUnstable, "sends several parts when asked for one")
+		return contentRange{}, again("sends several parts when asked for one")
 	}
 	if etag != p.etag {
-		return contentRange{}, again(SourceUnstable, "changed while it was read")
+		return contentRange{}, again("changed while it was read")
 	}
 	c, ok := parseContentRange(r.Header.Get("Content-Range"))
 	switch {
 	case !ok:
-		return contentRange{}, again(SourceUnstable, "answers 206 without a usable Content-Range")
+		return contentRange{}, again("answers 206 without a usable Content-Range")
 	case c.first != p.first, p.last >= 0 && c.last > p.last:
-		return contentRange{}, again(SourceUnstable, "was asked for the bytes from %d and sends %d-%d", p.first, c.first, c.last)
+		return contentRange{}, again("was asked for the bytes from %d and sends %d-%d", p.first, c.first, c.last)
 	case c.total < 0:
-		return contentRange{}, again(SourceUnstable, "does not say how long the image is")
+		return contentRange{}, again("does not say how long the image is")
 	case size >= 0 && c.total != size:
-		return contentRange{}, again(SourceUnstable, "had %d bytes and now says %d", size, c.total)
+		return contentRange{}, again("had %d bytes and now says %d", size, c.total)
 	case r.ContentLength != c.last-c.first+1 && (r.ContentLength >= 0 || p.bounded()):
 		// Behind chunks without a length the connection could not be kept.
-		return contentRange{}, again(SourceUnstable, "sends %d bytes for the range %d-%d", r.ContentLength, c.first, c.last)
+		return contentRange{}, again("sends %d bytes for the range %d-%d", r.ContentLength, c.first, c.last)
 	}
 	return c, nil
 }

@@ -24,9 +24,9 @@ var (
 type stream struct {
 	response *http.Response
 	cancel   context.CancelFunc
-	timer    *time.Timer
+	timer    Timer
 	timeout  time.Duration
-	clock    Clock
+	client   *client
 	stalled  atomic.Bool
 	// waited and came are the time and the bytes since the rate was last judged.
 	waited time.Duration
@@ -41,8 +41,8 @@ func openStream(ctx context.Context, c *client, p part, timeout time.Duration) (
 		cancel()
 		return nil, nil, err
 	}
-	s := &stream{response: r, cancel: cancel, timeout: timeout, clock: c.clock}
-	s.timer = time.AfterFunc(timeout, func() {
+	s := &stream{response: r, cancel: cancel, timeout: timeout, client: c}
+	s.timer = c.afterFunc(timeout, func() {
 		s.stalled.Store(true)
 		cancel()
 	})
@@ -52,12 +52,13 @@ func openStream(ctx context.Context, c *client, p part, timeout time.Duration) (
 
 // read returns bytes, an error, or both when the answer is too slow.
 func (s *stream) read(p []byte) (int, error) {
-	began := s.clock.Now()
+	began := s.client.clock.Now()
 	s.timer.Reset(s.timeout)
 	n, err := s.response.Body.Read(p)
 	s.timer.Stop()
-	s.waited += s.clock.Now().Sub(began)
+	s.waited += s.client.clock.Now().Sub(began)
 	s.came += int64(n)
+	s.client.fetched.Add(int64(n))
 	if s.waited >= s.timeout {
 		if float64(s.came) < minRate*s.waited.Seconds() {
 			s.cancel()

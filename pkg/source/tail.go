@@ -23,8 +23,10 @@ func (i *httpImage) Tail(ctx context.Context, n int64) ([]byte, error) {
 		return tail, err
 	}
 	// A server that serves one connection at a time answers the second one never.
-	ctx, cancel := context.WithTimeout(ctx, tailTimeout)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	timer := i.options.AfterFunc(tailTimeout, cancel)
+	defer timer.Stop()
 	o := i.options
 	o.StallTimeout = tailTimeout
 	s, err := i.ask(ctx, part{first: off, last: i.size - 1, etag: i.revision.ETag}, o)

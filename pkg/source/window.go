@@ -8,7 +8,7 @@ import (
 
 // pieceSize is what one request of the window asks for, in bytes. Pieces end at its
 // multiples.
-const pieceSize = 4 << 20
+const pieceSize = 2 << 20
 
 // piece is a part of the image on its way through the window.
 type piece struct {
@@ -18,9 +18,9 @@ type piece struct {
 	filled, taken int
 }
 
-// window reads an image ahead over several connections and gives its bytes in order. It
-// holds one piece more than there are connections, so that each can go on while the first
-// piece is read out, and no more: a slow reader stops it.
+// window reads an image ahead over several connections and gives its bytes in order. It holds
+// two pieces for each connection, so that the next request goes out as soon as an answer has
+// ended, and one that is read out. It holds no more: a slow reader stops it.
 type window struct {
 	// fetch fills p with the bytes from off on and tells arrived what is there.
 	fetch func(ctx context.Context, p []byte, off int64, arrived func(n int)) error
@@ -45,7 +45,7 @@ func (w *window) start(ctx context.Context, off int64, connections int) {
 	// It outlives the call of Read that starts it, whose context ends only that call.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w.room = sync.NewCond(&w.mu)
-	w.next, w.most, w.cancel = off, connections+1, cancel
+	w.next, w.most, w.cancel = off, 2*connections+1, cancel
 	w.arrived = make(chan struct{}, 1)
 	for range connections {
 		w.workers.Go(func() {
