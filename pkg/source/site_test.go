@@ -78,6 +78,8 @@ func (c *fakeClock) Sleep(ctx context.Context, d time.Duration) error {
 }
 
 func (c *fakeClock) total() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var sum time.Duration
 	for _, d := range c.waits {
 		sum += d
