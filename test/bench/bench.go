@@ -92,30 +92,40 @@ func (b *bench) close() {
 	}
 }
 
-// measure runs all cells whose name matches, round by round, so that a busy minute hits all.
+// measure runs all cells whose name matches, round by round, so that a busy minute hits all. The
+// report has what was measured, also with an error.
 func (b *bench) measure(ctx context.Context, only *regexp.Regexp) (*report, error) {
-	r := &report{Machine: machine(), Size: b.size.name}
+	var rows []*measured
 	for _, c := range cells() {
 		if only.MatchString(c.String()) {
-			r.Rows = append(r.Rows, &measured{cell: c, Cell: c.String(), Contenders: map[string][]figure{}, Stages: map[string][]figure{}})
+			rows = append(rows, &measured{cell: c, Cell: c.String(), Contenders: map[string][]figure{}, Stages: map[string][]figure{}})
 		}
 	}
+	err := b.rounds(ctx, rows)
+	r := &report{Machine: machine(), Size: b.size.name}
+	for _, row := range rows {
+		if len(row.Floor) > 0 {
+			row.judge()
+			r.Rows = append(r.Rows, row)
+		}
+	}
+	return r, err
+}
+
+func (b *bench) rounds(ctx context.Context, rows []*measured) error {
 	for round := range max(b.size.rounds, b.size.limitedRounds) {
 		done := map[string]figure{}
-		for _, row := range r.Rows {
+		for _, row := range rows {
 			if row.cell.link == limited && round >= b.size.limitedRounds || row.cell.link == loopback && round >= b.size.rounds {
 				continue
 			}
 			fmt.Fprintf(os.Stderr, "round %d: %s\n", round+1, row.Cell)
 			if err := b.one(ctx, row, round, done); err != nil {
-				return nil, fmt.Errorf("%s: %w", row.Cell, err)
+				return fmt.Errorf("%s: %w", row.Cell, err)
 			}
 		}
 	}
-	for _, row := range r.Rows {
-		row.judge()
-	}
-	return r, nil
+	return nil
 }
 
 // one runs the contenders and the stages of a cell once. Who comes first changes from round to

@@ -67,11 +67,9 @@ func run(ctx context.Context, only string, rounds int) error {
 		return err
 	}
 	defer b.close()
+	// What was measured before a failure, or before Ctrl-C, is worth its time.
 	report, err := b.measure(ctx, pattern)
-	if err != nil {
-		return err
-	}
-	return report.write(os.Stdout, dir)
+	return errors.Join(err, report.write(os.Stdout, dir))
 }
 
 func benchDir() (string, error) {
