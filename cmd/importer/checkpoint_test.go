@@ -261,7 +261,7 @@ func TestCheckpointThatCameBack(t *testing.T) {
 					command := j.command(t, &out)
 					require.NoError(t, command.Start())
 					require.Eventually(t, func() bool { _, err := os.Stat(j.checkpoint); return os.IsNotExist(err) }, time.Minute, 10*time.Millisecond)
-					require.Eventually(t, func() bool { j.dam.mu.Lock(); defer j.dam.mu.Unlock(); return j.dam.served > 600<<10 }, time.Minute, 10*time.Millisecond)
+					require.Eventually(t, func() bool { return j.dam.passed() > 600<<10 }, time.Minute, 10*time.Millisecond)
 					require.NoError(t, command.Process.Kill())
 					require.Error(t, command.Wait())
 				}
@@ -363,7 +363,7 @@ func TestCheckpointThatCannotBeWritten(t *testing.T) {
 	j.dam.open(enough)
 	command := j.command(t, &out)
 	require.NoError(t, command.Start())
-	require.Eventually(t, func() bool { j.dam.mu.Lock(); defer j.dam.mu.Unlock(); return j.dam.served > 6*mib }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return j.dam.passed() > 6*mib }, time.Minute, 10*time.Millisecond)
 	require.NoError(t, command.Process.Signal(syscall.SIGTERM))
 	require.Error(t, command.Wait())
 	require.NotContains(t, out.String(), "starting at the first byte")

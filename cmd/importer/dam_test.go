@@ -67,6 +67,13 @@ func (d *dam) open(n int64) int64 {
 	return before
 }
 
+// passed is how many bytes came through since it was opened.
+func (d *dam) passed() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.served
+}
+
 // serves changes the image.
 func (d *dam) serves(image []byte, etag string) {
 	d.mu.Lock()

@@ -51,6 +51,11 @@ func runImporter(t *testing.T, o importer.Options) (importer.Result, string, *fa
 
 func runStalling(t *testing.T, o importer.Options, stall time.Duration) (importer.Result, string, *fakeClock) {
 	t.Helper()
+	return runChanged(t, o, stall, func(*importer.Parts) {})
+}
+
+func runChanged(t *testing.T, o importer.Options, stall time.Duration, change func(p *importer.Parts)) (importer.Result, string, *fakeClock) {
+	t.Helper()
 	o.TargetFormat, o.SourceFormat, o.Progress = importer.FormatRaw, importer.FormatAuto, importer.ProgressJSON
 	before := goleak.IgnoreCurrent()
 	clock := &fakeClock{now: time.Now()}
@@ -63,6 +68,7 @@ func runStalling(t *testing.T, o importer.Options, stall time.Duration) (importe
 			Pin: source.Revision{ETag: o.Pin.ETag, LastModified: o.Pin.LastModified, Length: o.Pin.Length},
 		})
 	}
+	change(&parts)
 	result, err := importer.Run(t.Context(), o, parts)
 	require.Equal(t, err == nil, result.Reason == importer.Imported)
 	lines := bytes.Split(bytes.TrimSpace(out.Bytes()), []byte("\n"))

@@ -119,7 +119,7 @@ func makeImages(t *testing.T) map[string][]byte {
 		require.NoError(t, err)
 	}
 	images["late.qcow2"] = late(t, filepath.Join(dir, "late.qcow2"))
-	for _, name := range []string{"disk.qcow2", "late.qcow2", "disk.vhdx"} {
+	for _, name := range []string{"disk.qcow2", "late.qcow2", "disk.vhdx", "stream.vmdk", "fixed.vhd"} {
 		images[name+".gz"] = gzipped(t, images[name])
 	}
 	whole := images["zlib.qcow2"]
@@ -238,6 +238,12 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		serve(w)
+	case "busytail": // the first look at the end
+		if strings.HasSuffix(r.Header.Get("Range"), fmt.Sprintf("-%d", len(body)-1)) && s.firstTail(r.URL.Path) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		serve(w)
 	case "weak": // the first whole image, after so many bytes, and never a strong validator
 		w.Header().Set("ETag", `W/"x"`)
 		if n == 1 {
@@ -295,6 +301,15 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		w.WriteHeader(http.StatusTeapot)
 	}
+}
+
+// firstTail tells once that a path was not broken yet.
+func (s *site) firstTail(path string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := !s.broken[path]
+	s.broken[path] = true
+	return first
 }
 
 // endless sends the body again and again, in chunks, without a length.

@@ -83,7 +83,7 @@ func (r *run) read(ctx context.Context, i *inspected, pass Pass) (again bool, su
 			return false, nil, err
 		}
 		if length += int64(n); length > limit {
-			return false, nil, &Error{Reason: TooLarge, Err: fmt.Errorf("%s does not say its length and goes on after %s, for a disk of %s", i.source.Name(), Human(limit), Human(i.size))}
+			return false, nil, &Error{Reason: TooLarge, Err: fmt.Errorf("%s does not say the length of its image, which goes on after %s for a disk of %s: serve it with a length, not compressed", i.source.Name(), Human(limit), Human(i.size))}
 		}
 		if err := pass.Write(ctx, buffer[:n]); err != nil {
 			return false, nil, err
@@ -108,7 +108,11 @@ func (r *run) imageLimit(i *inspected) int64 {
 	if i.source.Size() >= 0 && i.compression == "" {
 		return math.MaxInt64
 	}
-	return 2*min(max(i.size, r.target.Capacity()), math.MaxInt64/4) + 1<<30
+	disk := i.size
+	if disk < 0 {
+		disk = r.target.Capacity()
+	}
+	return 2*min(disk, math.MaxInt64/4) + 1<<30
 }
 
 // readAgain reads the image a second time. Where the source cannot promise the same
