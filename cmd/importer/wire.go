@@ -10,18 +10,15 @@ import (
 
 // wire joins the rooms. It is the only place that knows them all.
 func wire(o importer.Options) importer.Parts {
+	history := &source.History{}
 	return importer.Parts{
 		OpenSource: func(ctx context.Context, notice func(string)) (importer.Source, error) {
 			credentials, err := source.ReadCredentials(o.SecretDir)
 			if err != nil {
 				return nil, err
 			}
-			cas, err := source.ReadCAs(o.CADir)
-			if err != nil {
-				return nil, err
-			}
 			return source.Open(ctx, o.Source, source.Options{
-				Credentials: credentials, CAs: cas, Notice: notice,
+				Credentials: credentials, CADir: o.CADir, Notice: notice, History: history,
 				Pin: source.Revision{ETag: o.Pin.ETag, LastModified: o.Pin.LastModified, Length: o.Pin.Length},
 			})
 		},
