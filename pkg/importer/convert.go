@@ -88,11 +88,11 @@ func scratchImage(scratch Target, length int64, format string) *wholeImage {
 }
 
 func (r *run) scratchRequired(i *inspected) error {
-	what := "a server that cannot send parts of it"
+	why := "the server cannot send parts of it"
 	if i.compression != "" {
-		what = i.compression + " stream"
+		why = "it is packed in " + i.compression
 	}
-	return &Error{Reason: ScratchRequired, Err: fmt.Errorf("converting %s in a %s to %s needs --scratch-dir, a directory with room for the image", i.image.Format, what, r.options.TargetFormat)}
+	return &Error{Reason: ScratchRequired, Err: fmt.Errorf("the %s image must be stored before it is converted to %s, because %s: give --scratch-dir, a directory with room for it", i.image.Format, r.options.TargetFormat, why)}
 }
 
 // spool writes the image into scratch, unpacked, and verifies its checksum.

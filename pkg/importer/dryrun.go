@@ -14,12 +14,15 @@ func (r *run) dryRun(i *inspected) error {
 	case lastModified != "":
 		validator = "Last-Modified " + lastModified
 	}
-	length, size := "unknown", "unknown until all is read"
+	length, size := "unknown", "unknown before the import"
 	if n := i.source.Size(); n >= 0 {
 		length = fmt.Sprintf("%d bytes (%s)", n, Human(n))
 	}
 	if i.size >= 0 {
 		size = fmt.Sprintf("%d bytes (%s)", i.size, Human(i.size))
+	}
+	if i.way(r.options.TargetFormat) == bySpool && r.options.ScratchDir == "" {
+		return r.scratchRequired(i)
 	}
 	plan := r.plan(i)
 	r.report.table([][2]string{
@@ -33,8 +36,8 @@ func (r *run) dryRun(i *inspected) error {
 	})
 	r.result.Reason = Probed
 	r.result.Message = fmt.Sprintf("would import %s of %s: %s", r.result.SourceFormat, length, plan)
-	if i.way(r.options.TargetFormat) == bySpool && r.options.ScratchDir == "" {
-		return r.scratchRequired(i)
+	if i.size < 0 {
+		r.result.Message += "; whether it fits shows during the import"
 	}
 	return nil
 }

@@ -33,6 +33,8 @@ type Source interface {
 	ContentType() string
 	// Name is the source for people, without anything secret.
 	Name() string
+	// Fetched counts the bytes that came from the source, those of repeated parts again.
+	Fetched() int64
 	Close() error
 }
 

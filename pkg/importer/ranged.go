@@ -65,6 +65,7 @@ func (r *run) begin(ctx context.Context, i *inspected, c *checkpointer, granule 
 	if err == nil && from.Offset > 0 {
 		r.stored = true
 		r.report.at(from.Offset)
+		r.report.notice("going on at " + Human(from.Offset))
 		return from, nil
 	}
 	if ctx.Err() != nil {

@@ -228,13 +228,13 @@ func (r *reporter) notice(message string) {
 }
 
 // count writes the totals into the result.
-func (r *reporter) count(result *Result) {
+func (r *reporter) count(result *Result, transferred int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	result.TransferredBytes, result.WrittenBytes = r.fetches, r.progress.WrittenBytes
+	result.TransferredBytes, result.WrittenBytes = transferred, r.progress.WrittenBytes
 	result.ScratchBytes, result.Passes = r.progress.ScratchBytes, r.progress.Passes
 	if result.Seconds > 0 {
-		result.BytesPerSecond = int64(float64(r.fetches) / result.Seconds)
+		result.BytesPerSecond = int64(float64(transferred) / result.Seconds)
 	}
 }
 
