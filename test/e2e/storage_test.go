@@ -121,16 +121,26 @@ func (f *fixture) fillVolume(c claim) {
 func TestRefusesDataThatDoesNotFit(t *testing.T) {
 	t.Parallel()
 	f := start(t)
-	img := f.Raw(2 * claimSize)
-	f.VMDiskImage("image", f.Serve("disk", img.file).URL, func(spec *v1alpha1.VMDiskImageSpec) {
-		spec.Format = v1alpha1.DiskFormatQcow2
-	})
+	img := f.Qcow2(2 * claimSize)
+	source := f.Serve("disk", img.file)
+	f.VMDiskImage("image", source.URL, keepQcow2)
 	imp := f.RequireFailed(f.Claim("small", "image"), "TooLarge")
+	require.Less(t, source.Bytes(), img.length/2, "the tables tell it before the data is read")
 	c := f.Claim("enough", "image", ofSize(sizeIn(t, ready(imp).Message, img.disk.Size*3/4)))
 	f.RequireBound(c)
 	f.RequireQcow2(c, img.disk, img.disk.Size)
 	f.RequireNothingLeft(c)
 }
+
+// TestFailsWhenTheDataDoesNotFit does the same with a raw image, which does not tell how much of it is data.
+func TestFailsWhenTheDataDoesNotFit(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	f.VMDiskImage("image", f.Serve("disk", f.Raw(2*claimSize).file).URL, keepQcow2)
+	f.RequireFailed(f.Claim("disk", "image"), "NoSpace")
+}
+
+func keepQcow2(spec *v1alpha1.VMDiskImageSpec) { spec.Format = v1alpha1.DiskFormatQcow2 }
 
 // TestWaitsForASlowProvisioner waits for a slow provisioner and says so.
 func TestWaitsForASlowProvisioner(t *testing.T) {
