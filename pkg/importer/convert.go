@@ -30,7 +30,7 @@ func (r *run) byTool(ctx context.Context, i *inspected) error {
 	if err := r.digestAll(ctx, i); err != nil {
 		return err
 	}
-	image := &wholeImage{RandomReader: r.counted(i.source), length: i.source.Size(), format: i.image.Format}
+	image := &wholeImage{RandomReader: i.source, length: i.source.Size(), format: i.image.Format}
 	if local, ok := i.source.(localSource); ok {
 		image.file = local.File()
 	}

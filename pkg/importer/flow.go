@@ -36,7 +36,7 @@ type chunk struct {
 
 // startFlow begins to read. head was read from the source before. hangUp ends the source, also
 // while somebody waits for its bytes.
-func startFlow(ctx context.Context, source Source, hangUp func(), head []byte, h hashes, moved func(int64)) *flow {
+func startFlow(ctx context.Context, source Source, hangUp func(), head []byte, h hashes) *flow {
 	ctx, cancel := context.WithCancel(ctx)
 	f := &flow{full: make(chan chunk), free: make(chan []byte, chunkCount)}
 	f.stop = func() {
@@ -48,12 +48,12 @@ func startFlow(ctx context.Context, source Source, hangUp func(), head []byte, h
 	}
 	f.reader.Go(func() {
 		defer close(f.full)
-		f.produce(ctx, source, head, h, moved)
+		f.produce(ctx, source, head, h)
 	})
 	return f
 }
 
-func (f *flow) produce(ctx context.Context, source Source, head []byte, h hashes, moved func(int64)) {
+func (f *flow) produce(ctx context.Context, source Source, head []byte, h hashes) {
 	for {
 		var buffer []byte
 		select {
@@ -65,7 +65,6 @@ func (f *flow) produce(ctx context.Context, source Source, head []byte, h hashes
 		head = head[n:]
 		m, err := readFull(ctx, source, buffer[n:])
 		h.write(buffer[:n+m])
-		moved(int64(n + m))
 		select {
 		case f.full <- chunk{buffer[:n+m], err}:
 		case <-ctx.Done():

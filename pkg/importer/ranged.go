@@ -51,7 +51,7 @@ func (r *run) openImage(ctx context.Context, i *inspected) (Image, int64, error)
 		return flatImage{size: i.source.Size()}, flatGranule, nil
 	}
 	r.report.phase(Importing, "reading the tables of the image")
-	image, err := r.parts.Formats.Open(ctx, i.image.Format, r.counted(i.source), i.source.Size(), r.maxDisk())
+	image, err := r.parts.Formats.Open(ctx, i.image.Format, i.source, i.source.Size(), r.maxDisk())
 	return image, i.header.Granule, err
 }
 
@@ -87,26 +87,9 @@ func (r *run) resume(ctx context.Context, i *inspected, c *checkpointer, from Ch
 	return c.restore(ctx, from, r.target.File())
 }
 
-// counted reports what is read of a source.
-func (r *run) counted(source RandomReader) RandomReader {
-	return countedReader{source, r.report.fetched}
-}
-
-type countedReader struct {
-	RandomReader
-	fetched func(n int64)
-}
-
-// ReadAt implements RandomReader.
-func (c countedReader) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	n, err := c.RandomReader.ReadAt(ctx, p, off)
-	c.fetched(int64(n))
-	return n, err
-}
-
 func (r *run) movement(i *inspected, c *checkpointer, slices int) movement {
 	return movement{
-		source:  r.counted(i.source),
+		source:  i.source,
 		arrived: c.hashes.write,
 		settled: func(ctx context.Context, p Piece) error {
 			// Each slice goes through the whole source, for its share of the disk.

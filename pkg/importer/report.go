@@ -29,9 +29,11 @@ type reporter struct {
 
 	mu       sync.Mutex
 	progress Progress
-	fetches  int64
+	meter    meter
 	samples  []sample
 	shown    time.Time
+	// noticed is the count at the last notice, -1 when there is none to be seen.
+	noticed int64
 
 	done  chan struct{}
 	ended sync.WaitGroup
@@ -46,7 +48,7 @@ func newReporter(mode string, p Parts) *reporter {
 	if mode == ProgressAuto && p.Terminal {
 		mode = ProgressBar
 	}
-	return &reporter{mode: mode, stdout: p.Stdout, stderr: p.Stderr, clock: p.Clock, progress: Progress{Phase: Importing}, done: make(chan struct{})}
+	return &reporter{mode: mode, stdout: p.Stdout, stderr: p.Stderr, clock: p.Clock, progress: Progress{Phase: Importing}, meter: newMeter(), noticed: -1, done: make(chan struct{})}
 }
 
 // start shows progress until stop.
@@ -78,7 +80,12 @@ func (r *reporter) stop() {
 func (r *reporter) tick(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.samples = append(r.samples, sample{now, r.fetches})
+	came := r.meter.came()
+	if r.noticed >= 0 && came > r.noticed {
+		// Bytes came: what the notice said is over.
+		r.progress.Message, r.noticed = "", -1
+	}
+	r.samples = append(r.samples, sample{now, came})
 	r.samples = r.samples[max(len(r.samples)-rateOver-1, 0):]
 	first, last := r.samples[0], r.samples[len(r.samples)-1]
 	r.progress.BytesPerSecond = 0
@@ -90,6 +97,7 @@ func (r *reporter) tick(now time.Time) {
 
 // show writes the progress. The caller holds the lock. Urgent lines come at once.
 func (r *reporter) show(now time.Time, urgent bool) {
+	r.progress.TransferredBytes = r.meter.position(r.progress.TotalBytes)
 	switch r.mode {
 	case ProgressJSON:
 		// A Progress always marshals.
@@ -143,10 +151,12 @@ func (r *reporter) plain() string {
 	return line
 }
 
-// opened is told the length of a source that was opened; -1 is not known.
-func (r *reporter) opened(n int64) {
+// opened is told of a source that was opened: its length, -1 when that is not known, and what
+// counts its bytes.
+func (r *reporter) opened(n int64, fetched func() int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.meter.open(fetched)
 	r.progress.Passes, r.progress.WrittenBytes = 0, 0
 	r.progress.TotalBytes = nil
 	if n >= 0 {
@@ -154,39 +164,22 @@ func (r *reporter) opened(n int64) {
 	}
 }
 
-// pass starts a reading of the source.
+// pass starts a reading of the source. What was read to look at it counts for the first one.
 func (r *reporter) pass() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.progress.Phase, r.progress.Message = Importing, ""
-	r.progress.TransferredBytes = 0
-	r.progress.Passes++
-}
-
-// moved counts bytes of a source that is read in order.
-func (r *reporter) moved(n int64) {
-	r.fetched(n)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.progress.TransferredBytes += n
-}
-
-// fetched counts bytes that came from the source.
-func (r *reporter) fetched(n int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.fetches += n
-	if n > 0 {
-		// Bytes came: what a notice said is over.
-		r.progress.Message = ""
+	if r.progress.Passes > 0 {
+		r.meter.rewind()
 	}
+	r.progress.Phase, r.progress.Message = Importing, ""
+	r.progress.Passes++
 }
 
 // at is told how far a source has been read of which not all is needed.
 func (r *reporter) at(off int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.progress.TransferredBytes = off
+	r.meter.reach(off)
 }
 
 // scratch is told how much scratch space is used.
@@ -216,25 +209,25 @@ func (r *reporter) wrote(n int64) {
 func (r *reporter) phase(p Phase, message string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.progress.Phase, r.progress.Message = p, message
+	r.progress.Phase, r.progress.Message, r.noticed = p, message, -1
 }
 
 // notice tells people at once why nothing moves.
 func (r *reporter) notice(message string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.progress.Message = clean(message, maxMessage)
+	r.progress.Message, r.noticed = clean(message, maxMessage), r.meter.came()
 	r.show(r.clock.Now(), true)
 }
 
 // count writes the totals into the result.
-func (r *reporter) count(result *Result, transferred int64) {
+func (r *reporter) count(result *Result) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	result.TransferredBytes, result.WrittenBytes = transferred, r.progress.WrittenBytes
+	result.TransferredBytes, result.WrittenBytes = r.meter.came(), r.progress.WrittenBytes
 	result.ScratchBytes, result.Passes = r.progress.ScratchBytes, r.progress.Passes
 	if result.Seconds > 0 {
-		result.BytesPerSecond = int64(float64(transferred) / result.Seconds)
+		result.BytesPerSecond = int64(float64(result.TransferredBytes) / result.Seconds)
 	}
 }
 

@@ -24,12 +24,13 @@ func newTestReporter(mode string, terminal bool) (r *reporter, stdout, stderr *b
 
 func TestJSONLinesHaveRates(t *testing.T) {
 	r, stdout, stderr := newTestReporter(ProgressJSON, true)
-	r.opened(1000)
+	var came int64
+	r.opened(1000, func() int64 { return came })
 	r.pass()
 	for second := range 8 {
 		r.tick(time.Unix(int64(second), 0))
 		if second < 5 {
-			r.moved(100)
+			came += 100
 			r.wrote(int64(50 * second))
 		}
 	}
@@ -47,29 +48,59 @@ func TestJSONLinesHaveRates(t *testing.T) {
 
 func TestUnknownLengthIsAbsent(t *testing.T) {
 	r, stdout, _ := newTestReporter(ProgressJSON, false)
-	r.opened(-1)
+	r.opened(-1, func() int64 { return 0 })
 	r.tick(time.Unix(0, 0))
 	require.NotContains(t, stdout.String(), "totalBytes")
 }
 
-func TestStartingOverGoesBackToZero(t *testing.T) {
+func TestPositionFollowsWhatIsRead(t *testing.T) {
+	total := int64(1000)
+	m := newMeter()
+	var came int64
+	m.open(func() int64 { return came })
+	came = 700
+	require.EqualValues(t, 700, m.position(&total))
+	m.rewind()
+	require.EqualValues(t, 0, m.position(&total), "a second reading")
+	came = 800
+	require.EqualValues(t, 100, m.position(&total))
+	m.reach(600)
+	require.EqualValues(t, 600, m.position(&total), "parts that are not needed are skipped")
+	m.reach(500)
+	came = 850
+	require.EqualValues(t, 650, m.position(&total), "pieces under way count")
+	came = 2000
+	require.EqualValues(t, 1000, m.position(&total), "what comes again does not show")
+	require.EqualValues(t, 1800, m.position(nil))
+	var other int64
+	m.open(func() int64 { return other })
+	other = 30
+	require.EqualValues(t, 30, m.position(&total), "another try")
+	require.EqualValues(t, 2030, m.came(), "the result counts all that came")
+}
+
+func TestNoticeGoesWhenBytesCome(t *testing.T) {
 	r, _, _ := newTestReporter(ProgressJSON, false)
-	r.pass()
-	r.moved(700)
-	r.pass()
-	r.moved(100)
-	require.EqualValues(t, 100, r.progress.TransferredBytes)
-	var result Result
-	r.count(&result, 900)
-	require.EqualValues(t, 900, result.TransferredBytes, "the source knows best")
-	require.EqualValues(t, 2, result.Passes)
+	var came int64
+	r.opened(1000, func() int64 { return came })
+	r.notice("next try in 4s")
+	r.tick(time.Unix(1, 0))
+	require.Equal(t, "next try in 4s", r.progress.Message)
+	came = 1
+	r.tick(time.Unix(2, 0))
+	require.Empty(t, r.progress.Message)
+	r.phase(Verifying, "storing the last bytes")
+	came = 2
+	r.tick(time.Unix(3, 0))
+	require.Equal(t, "storing the last bytes", r.progress.Message)
 }
 
 func TestPlainLinesAreRare(t *testing.T) {
 	r, stdout, _ := newTestReporter(ProgressAuto, false)
-	r.opened(4 << 20)
+	var came int64
+	r.opened(4<<20, func() int64 { return came })
 	for second := range 25 {
-		r.moved(1 << 17)
+		came += 1 << 17
 		r.tick(time.Unix(int64(second+100), 0))
 	}
 	require.Equal(t, 3, strings.Count(stdout.String(), "\n"))
@@ -81,10 +112,9 @@ func TestPlainLinesAreRare(t *testing.T) {
 func TestBarOnATerminal(t *testing.T) {
 	r, stdout, stderr := newTestReporter(ProgressAuto, true)
 	r.start()
-	r.opened(1000)
-	r.moved(420)
+	r.opened(1000, func() int64 { return 420 })
 	r.tick(time.Unix(1, 0))
-	r.opened(2000)
+	r.opened(2000, func() int64 { return 0 })
 	r.notice("next try in 4s")
 	r.stop()
 	require.Empty(t, stdout.String())

@@ -53,13 +53,11 @@ type run struct {
 	touched, stored bool
 	// spoolNext tells that this image must be in scratch space.
 	spoolNext bool
-	// fetched counts the bytes of all tries.
-	fetched int64
 }
 
 // conclude writes the reason and the message of the result.
 func (r *run) conclude(ctx context.Context, err error) *Error {
-	r.report.count(&r.result, r.fetched)
+	r.report.count(&r.result)
 	if err == nil {
 		return nil
 	}
@@ -159,11 +157,8 @@ func (r *run) try(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		r.fetched += source.Fetched()
-		_ = source.Close()
-	}()
-	r.report.opened(source.Size())
+	defer func() { _ = source.Close() }()
+	r.report.opened(source.Size(), source.Fetched)
 	i, err := r.inspect(ctx, source, hangUp)
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ func (r *run) openStream(ctx context.Context, i *inspected, head []byte) (*strea
 		s.hashes = newHashes([]Checksum{{Algorithm: "sha256"}})
 	}
 	r.report.pass()
-	s.flow = startFlow(ctx, i.source, i.hangUp, head, s.hashes, r.report.moved)
+	s.flow = startFlow(ctx, i.source, i.hangUp, head, s.hashes)
 	s.Reader = s.flow
 	if i.compression == "" {
 		return s, nil

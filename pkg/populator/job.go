@@ -78,6 +78,14 @@ func (a *attempt) options() importer.Options {
 	return o
 }
 
+// describe tells the user of the claim what begins.
+func (a *attempt) describe() string {
+	if a.scratch {
+		return fmt.Sprintf("attempt %d, with scratch space: importing VMDiskImage %s", a.number, a.spec.ImageRef.Name)
+	}
+	return fmt.Sprintf("attempt %d: importing VMDiskImage %s", a.number, a.spec.ImageRef.Name)
+}
+
 // importJob is the Job of one attempt: one pod, never retried by the Job itself. Only the
 // import controller decides about a next attempt.
 func importJob(a *attempt) (*batchv1.Job, error) {

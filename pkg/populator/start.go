@@ -202,7 +202,7 @@ func (c *importController) launch(ctx context.Context, imp *v1alpha1.VMDiskImpor
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	c.tell(imp, corev1.EventTypeNormal, eventStarted, fmt.Sprintf("attempt %d: importing VMDiskImage %s", a.number, imp.Spec.ImageRef.Name))
+	c.tell(imp, corev1.EventTypeNormal, eventStarted, a.describe())
 	return ctrl.Result{RequeueAfter: progressInterval}, nil
 }
 

@@ -152,7 +152,7 @@ func (c *importController) conclude(ctx context.Context, imp *v1alpha1.VMDiskImp
 	return ctrl.Result{RequeueAfter: clearAgain}, c.record(ctx, imp, finishing, func(status *v1alpha1.VMDiskImportStatus) {
 		status.Result = importResult(&o.result, c.clock.Now())
 		status.VolumeName = prime.Spec.VolumeName
-		status.Progress = finalProgress(&o.result)
+		status.Progress = finalProgress(status.Progress, &o.result)
 	})
 }
 
@@ -228,10 +228,14 @@ func importResult(r *importer.Result, now time.Time) *v1alpha1.ImportResult {
 	}
 }
 
-func finalProgress(r *importer.Result) *v1alpha1.ImportProgress {
-	p := &v1alpha1.ImportProgress{
-		TotalBytes: r.TransferredBytes, TransferredBytes: r.TransferredBytes, WrittenBytes: r.WrittenBytes, Percent: "100%",
+// finalProgress is that of an import that is done. What came may be less than the source has, or more: the
+// result says it.
+func finalProgress(before *v1alpha1.ImportProgress, r *importer.Result) *v1alpha1.ImportProgress {
+	total := r.TransferredBytes
+	if before != nil && before.TotalBytes > 0 {
+		total = before.TotalBytes
 	}
+	p := &v1alpha1.ImportProgress{TotalBytes: total, TransferredBytes: total, WrittenBytes: r.WrittenBytes, Percent: "100%"}
 	if r.Seconds > 0 {
 		p.Rate = formatBytes(int64(float64(r.TransferredBytes)/r.Seconds)) + "/s"
 	}
