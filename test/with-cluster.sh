@@ -47,7 +47,7 @@ else
     echo "== the test cluster runs already"
   fi
   trap finish EXIT
-  step "starting a Kubernetes cluster on this machine (its programs are compiled the first time, which takes about 15 minutes)" \
+  step "starting a Kubernetes cluster on this machine (its programs are compiled the first time, which takes about 12 minutes)" \
     make --no-print-directory cluster-up
 fi
 step "building the images" build_images
