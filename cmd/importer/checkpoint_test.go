@@ -46,9 +46,9 @@ func (j *journey) command(t *testing.T, out *bytes.Buffer) *exec.Cmd {
 
 // stop runs the importer until it has brought some bytes and made a checkpoint behind after, and
 // sends it a signal.
-func (j *journey) stop(t *testing.T, bytesThrough, after int64, signal syscall.Signal) (importer.Checkpoint, string) {
+func (j *journey) stop(t *testing.T, after int64, signal syscall.Signal) (importer.Checkpoint, string) {
 	t.Helper()
-	j.dam.open(bytesThrough)
+	j.dam.open(enough)
 	var out bytes.Buffer
 	command := j.command(t, &out)
 	require.NoError(t, command.Start())
@@ -137,8 +137,8 @@ func TestKilledImportGoesOn(t *testing.T) {
 					j := newJourney(t, image, device, flags...)
 					size := int64(len(image))
 					// Nothing but the head, the tables and what is behind the checkpoint comes again.
-					first, _ := j.stop(t, enough, 0, syscall.SIGKILL)
-					second, _ := j.stop(t, enough, first.Offset, syscall.SIGKILL)
+					first, _ := j.stop(t, 0, syscall.SIGKILL)
+					second, _ := j.stop(t, first.Offset, syscall.SIGKILL)
 					served, result, out := j.finish(t)
 					require.Equal(t, importer.Imported, result.Reason, out)
 					require.NotContains(t, out, "starting at the first byte")
@@ -224,7 +224,7 @@ func TestCheckpointThatIsNotTrue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := newJourney(t, one, c.device, c.flags...)
-			j.stop(t, enough, 0, syscall.SIGKILL)
+			j.stop(t, 0, syscall.SIGKILL)
 			c.change(t, j)
 			_, result, out := j.finish(t)
 			require.Equal(t, importer.Imported, result.Reason, out)
@@ -246,7 +246,7 @@ func TestCheckpointThatCameBack(t *testing.T) {
 		for _, whole := range []bool{false, true} {
 			t.Run(fmt.Sprintf("device %t, whole %t", device, whole), func(t *testing.T) {
 				j := newJourney(t, one, device)
-				j.stop(t, enough, 0, syscall.SIGKILL)
+				j.stop(t, 0, syscall.SIGKILL)
 				stale, err := os.ReadFile(j.checkpoint)
 				require.NoError(t, err)
 
@@ -287,7 +287,7 @@ func TestTablesThatChanged(t *testing.T) {
 	copy(other[39*mib+mib/2:40*mib], one[38*mib:])
 	clear(other[38*mib : 38*mib+mib/2])
 	j := newJourney(t, asQcow2(t, one), false)
-	j.stop(t, enough, 0, syscall.SIGKILL)
+	j.stop(t, 0, syscall.SIGKILL)
 	image := asQcow2(t, other)
 	require.Equal(t, len(j.dam.image), len(image))
 	j.dam.serves(image, `"one"`)
@@ -302,7 +302,7 @@ func TestTerminatedImport(t *testing.T) {
 	for _, device := range []bool{false, true} {
 		t.Run(fmt.Sprintf("device %t", device), func(t *testing.T) {
 			j := newJourney(t, disk, device)
-			c, out := j.stop(t, enough, 0, syscall.SIGTERM)
+			c, out := j.stop(t, 0, syscall.SIGTERM)
 			require.Contains(t, out, `"reason":"Interrupted","message":"the importer was told to stop: a run with the same --checkpoint can continue"`)
 			require.FileExists(t, j.checkpoint)
 			served, result, out := j.finish(t)
@@ -332,7 +332,7 @@ func TestFinalFailureLeavesNoCheckpoint(t *testing.T) {
 	for _, device := range []bool{false, true} {
 		t.Run(fmt.Sprintf("device %t", device), func(t *testing.T) {
 			j := newJourney(t, disk, device, "--checksum=sha256:"+strings.Repeat("0", 64))
-			c, _ := j.stop(t, enough, 0, syscall.SIGKILL)
+			c, _ := j.stop(t, 0, syscall.SIGKILL)
 			served, result, out := j.finish(t)
 			require.Equal(t, importer.ChecksumMismatch, result.Reason, out)
 			require.Contains(t, out, sum(disk), "the hash goes on where it was")
@@ -349,7 +349,7 @@ func TestCheckpointThatCannotBeWritten(t *testing.T) {
 	}
 	disk := large(1)
 	j := newJourney(t, disk, false)
-	c, _ := j.stop(t, enough, 0, syscall.SIGKILL)
+	c, _ := j.stop(t, 0, syscall.SIGKILL)
 	text, err := os.ReadFile(j.checkpoint)
 	require.NoError(t, err)
 	mounted := t.TempDir()

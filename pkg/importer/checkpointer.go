@@ -193,7 +193,7 @@ func (c *checkpointer) store(text []byte) {
 	if err == nil || logged {
 		c.run.stored = true
 	}
-	if err != nil && !(logged && unwritable(err)) {
+	if err != nil && (!logged || !unwritable(err)) {
 		c.run.report.notice("storing checkpoint: " + err.Error())
 	}
 }

@@ -96,12 +96,12 @@ func TestMoveEndsWithTheFirstError(t *testing.T) {
 		},
 		"image": func(image, disk *memory) (movement, iter.Seq2[Piece, error]) {
 			return movement{source: image, arrived: nothing, settled: fine}, func(yield func(Piece, error) bool) {
-				for p := range cut(image, disk) {
+				for p, err := range cut(image, disk) {
 					if p.Off > 3_000_000 {
 						yield(Piece{}, broken)
 						return
 					}
-					if !yield(p, nil) {
+					if !yield(p, err) {
 						return
 					}
 				}
@@ -109,11 +109,11 @@ func TestMoveEndsWithTheFirstError(t *testing.T) {
 		},
 		"target": func(image, disk *memory) (movement, iter.Seq2[Piece, error]) {
 			return movement{source: image, arrived: nothing, settled: fine}, func(yield func(Piece, error) bool) {
-				for p := range cut(image, disk) {
+				for p, err := range cut(image, disk) {
 					if p.Off > 3_000_000 {
 						p.Place = func(context.Context, []byte) error { return broken }
 					}
-					if !yield(p, nil) {
+					if !yield(p, err) {
 						return
 					}
 				}
