@@ -1,8 +1,16 @@
 #!/bin/bash
-# fuzz.sh TIME - runs every fuzz test for TIME each. What a test finds is written beside it, below testdata/fuzz.
+# fuzz.sh TIME - runs every fuzz test for TIME each, as many at once as there are processors. What a test finds is written beside it,
+# below testdata/fuzz.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-grep -rHoP --include='*_test.go' '^func \KFuzz\w+' pkg cmd | while IFS=: read -r file name; do
-  echo "== $name in ${file%/*}"
-  go test -run '^$' -fuzz "^$name\$" -fuzztime "$1" -fuzzminimizetime 1x "./${file%/*}" </dev/null
-done
+one() {
+  local output
+  output=$(go test -run '^$' -fuzz "^$2\$" -fuzztime "$TIME" -fuzzminimizetime 1x -parallel 1 "./${1%/*}" </dev/null 2>&1) || {
+    printf '== %s in %s\n%s\n' "$2" "${1%/*}" "$output"
+    return 1
+  }
+  printf '== %s in %s: %s\n' "$2" "${1%/*}" "$(grep '^fuzz: ' <<<"$output" | tail -n 1)"
+}
+export -f one
+export TIME=$1
+grep -rHoP --include='*_test.go' '^func \KFuzz\w+' pkg cmd | tr ':' ' ' | xargs -P "$(nproc)" -L 1 bash -euo pipefail -c 'one "$@"' one
