@@ -16,7 +16,7 @@ func (i *httpImage) fetch(ctx context.Context, p []byte, off int64, s *stream, a
 		at := off + int64(done)
 		if s == nil {
 			var err error
-			if s, err = i.ask(ctx, part{first: at, last: off + int64(len(p)) - 1, etag: i.revision.ETag}, i.options); err != nil {
+			if s, err = i.ask(ctx, i.part(at, off+int64(len(p))-1), i.options); err != nil {
 				return i.without(known(err), &wholes)
 			}
 		}

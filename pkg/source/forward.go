@@ -53,7 +53,7 @@ func (i *httpImage) end() error {
 // resume opens the rest of the image after cause ended the stream.
 func (i *httpImage) resume(ctx context.Context, cause error) error {
 	i.stream.close()
-	if !strong(i.revision.ETag) && i.offset > 0 {
+	if !i.options.Addressed && !strong(i.revision.ETag) && i.offset > 0 {
 		return startOver(cause)
 	}
 	if err := i.pace.fault(i.turn, cause); err != nil {
@@ -67,7 +67,7 @@ func (i *httpImage) reopen(ctx context.Context) error {
 	return i.pace.try(ctx, func(t *turn) error {
 		i.turn = t
 		if i.offset > 0 {
-			s, err := i.ask(ctx, part{first: i.offset, last: -1, etag: i.revision.ETag}, i.options)
+			s, err := i.ask(ctx, i.part(i.offset, -1), i.options)
 			if err != nil {
 				return known(err)
 			}
@@ -84,7 +84,7 @@ func (i *httpImage) reopen(ctx context.Context) error {
 			s.close()
 			return err
 		}
-		if i.facts != before {
+		if !before.same(i.facts, i.options.Addressed) {
 			i.facts = before
 			s.close()
 			return &Error{reason: SourceUnstable, message: i.Name() + " changed while it was read", startOver: true}

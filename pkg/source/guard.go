@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -20,16 +21,25 @@ import (
 // Private addresses are allowed, because mirrors in the cluster are normal.
 type guard struct {
 	dialer net.Dialer
-	origin string
+	start  *Start
 
-	mu             sync.Mutex
-	originLoopback bool
-	proxies        map[string]bool
+	mu      sync.Mutex
+	proxies map[string]bool
 }
 
-func newGuard(origin *url.URL, timeout time.Duration, resolver *net.Resolver) *guard {
-	return &guard{dialer: net.Dialer{Timeout: timeout, Resolver: resolver}, origin: hostPort(origin), proxies: map[string]bool{}}
+func newGuard(start *Start, timeout time.Duration, resolver *net.Resolver) *guard {
+	return &guard{dialer: net.Dialer{Timeout: timeout, Resolver: resolver}, start: start, proxies: map[string]bool{}}
 }
+
+// Start is the server that the user named. Others are contacted because it says so, by a
+// redirect or as the server to log in at; it alone decides whether they may be on loopback.
+type Start struct {
+	address  string
+	loopback atomic.Bool
+}
+
+// NewStart is the server of u. Its own Open must come before those of URLs that it leads to.
+func NewStart(u *url.URL) *Start { return &Start{address: hostPort(u)} }
 
 // trust marks the address of a proxy: the administrator set it, not the source.
 func (g *guard) trust(proxy *url.URL) {
@@ -60,8 +70,6 @@ func metadataIPv6() netip.Addr {
 // check judges the address ip found for the host and port in address.
 func (g *guard) check(address string, ip netip.Addr) error {
 	ip = embedded(ip)
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	if ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() {
 		return fail(AddressRefused, fmt.Sprintf("%s is at the link-local address %s, which is never contacted", address, ip))
 	}
@@ -71,13 +79,19 @@ func (g *guard) check(address string, ip netip.Addr) error {
 	// The unspecified address also reaches the local host.
 	loopback := ip.IsLoopback() || ip.IsUnspecified()
 	switch {
-	case g.proxies[address]:
-	case address == g.origin:
-		g.originLoopback = loopback
-	case loopback && !g.originLoopback:
-		return fail(AddressRefused, fmt.Sprintf("a redirect leads to %s at the loopback address %s, which is not followed", address, ip))
+	case g.trusts(address):
+	case address == g.start.address:
+		g.start.loopback.Store(loopback)
+	case loopback && !g.start.loopback.Load():
+		return fail(AddressRefused, fmt.Sprintf("the source leads to %s at the loopback address %s, which is not followed", address, ip))
 	}
 	return nil
+}
+
+func (g *guard) trusts(address string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.proxies[address]
 }
 
 // checkURL judges a URL whose host is an address. A proxy would contact it for us, out of

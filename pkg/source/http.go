@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,8 @@ type client struct {
 	// start is the URL the user gave.
 	start       hop
 	credentials http.Header
+	login       *login
+	accept      string
 	pin         Revision
 	clock       Clock
 	afterFunc   func(d time.Duration, f func()) Timer
@@ -27,6 +30,7 @@ type client struct {
 	connections                 int
 	headerTimeout, stallTimeout time.Duration
 	caDir                       string
+	insecure                    bool
 	// fetched counts the bytes of bodies that were read.
 	fetched atomic.Int64
 
@@ -43,9 +47,11 @@ func newClient(u *url.URL, o Options) *client {
 	origin := *u
 	origin.User, origin.Fragment = nil, ""
 	c := &client{
-		guard:         newGuard(&origin, o.HeaderTimeout, o.Resolver),
+		guard:         newGuard(cmp.Or(o.Start, NewStart(&origin)), o.HeaderTimeout, o.Resolver),
 		start:         hop{url: &origin, secrets: true},
 		credentials:   o.Credentials.header,
+		login:         newLogin(o.Login),
+		accept:        o.Accept,
 		pin:           o.Pin,
 		clock:         o.Clock,
 		afterFunc:     o.AfterFunc,
@@ -53,6 +59,7 @@ func newClient(u *url.URL, o Options) *client {
 		headerTimeout: o.HeaderTimeout,
 		stallTimeout:  o.StallTimeout,
 		caDir:         o.CADir,
+		insecure:      o.Insecure,
 	}
 	c.place = c.start
 	c.proxyFor = httpproxy.FromEnvironment().ProxyFunc()
@@ -75,6 +82,8 @@ type part struct {
 	first, last int64
 	// etag is the strong validator that the part must belong to; empty before it is known.
 	etag string
+	// addressed is that of Options: no validator is needed.
+	addressed bool
 }
 
 func (p part) whole() bool { return p == part{} }
@@ -130,7 +139,7 @@ func refused(status int) bool {
 // host, and the query of the last URL as the Referer.
 func (c *client) walk(ctx context.Context, h hop, p part) (*http.Response, hop, error) {
 	for range maxRedirects + 1 {
-		response, err := c.ask(ctx, h, p)
+		response, err := c.authorized(ctx, h, p)
 		if err != nil {
 			return nil, hop{}, err
 		}
@@ -147,7 +156,26 @@ func (c *client) walk(ctx context.Context, h hop, p part) (*http.Response, hop, 
 	return nil, hop{}, fail(RedirectRefused, fmt.Sprintf("%s redirects more than %d times", name(c.start.url), maxRedirects))
 }
 
-func (c *client) ask(ctx context.Context, h hop, p part) (*http.Response, error) {
+// authorized asks, and once more after a login when the answer wants one.
+func (c *client) authorized(ctx context.Context, h hop, p part) (*http.Response, error) {
+	if c.login == nil || !h.secrets {
+		return c.ask(ctx, h, p, "")
+	}
+	used := c.login.current()
+	response, err := c.ask(ctx, h, p, used)
+	if err != nil || response.StatusCode != http.StatusUnauthorized {
+		return response, err
+	}
+	_ = response.Body.Close()
+	renewed, err := c.login.renew(ctx, used, response.Header)
+	if err != nil {
+		return nil, err
+	}
+	return c.ask(ctx, h, p, renewed)
+}
+
+// ask sends one request to h. authorization is that of Login, empty for none.
+func (c *client) ask(ctx context.Context, h hop, p part, authorization string) (*http.Response, error) {
 	if err := c.guard.checkURL(h.url); err != nil {
 		return nil, err
 	}
@@ -163,6 +191,12 @@ func (c *client) ask(ctx context.Context, h hop, p part) (*http.Response, error)
 		for key, values := range c.credentials {
 			request.Header[key] = values
 		}
+		if authorization != "" {
+			request.Header.Set("Authorization", authorization)
+		}
+	}
+	if c.accept != "" {
+		request.Header.Set("Accept", c.accept)
 	}
 	// quietConn cannot see into what a proxy passes on, and only a part is sure to be read to its end.
 	proxy, err := c.proxy(h.url)

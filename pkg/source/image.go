@@ -48,6 +48,17 @@ type facts struct {
 
 var _ Image = (*httpImage)(nil)
 
+// same tells that an answer is of the image that was opened with f. A digest in the URL leaves
+// the server its choice of headers.
+func (f facts) same(now facts, addressed bool) bool {
+	if addressed {
+		return f.size == now.size && f.encoding == now.encoding
+	}
+	return f == now
+}
+
+var _ Image = (*httpImage)(nil)
+
 // openHTTP asks for the first bytes of the image. The answer proves whether the server can
 // send parts; Accept-Ranges only claims it. A server without ranges sends the whole image,
 // which Read then reads, so that nothing was asked in vain. Only one that sends a part
@@ -58,11 +69,12 @@ func openHTTP(ctx context.Context, u *url.URL, o Options) (*httpImage, error) {
 		i.client.close()
 		return nil, err
 	}
+	i.pace.opened()
 	return i, nil
 }
 
 func (i *httpImage) open(ctx context.Context) error {
-	asked := part{first: 0, last: headSize - 1}
+	asked := i.part(0, headSize-1)
 	if i.options.History.forward.Load() {
 		asked = part{}
 	}
@@ -106,6 +118,11 @@ func (i *httpImage) open(ctx context.Context) error {
 	return nil
 }
 
+// part is a range of the image; last -1 means to the end.
+func (i *httpImage) part(first, last int64) part {
+	return part{first: first, last: last, etag: i.revision.ETag, addressed: i.options.Addressed}
+}
+
 // accept takes what an opening answer says about the image.
 func (i *httpImage) accept(asked part, r *http.Response) error {
 	u := i.client.start.url
@@ -123,7 +140,10 @@ func (i *httpImage) accept(asked part, r *http.Response) error {
 	i.size = size
 	// Without a length and without chunks the end of the connection is the end of the image.
 	i.framed = i.size >= 0 || len(r.TransferEncoding) > 0 || r.ProtoMajor > 1
-	i.revision = Revision{ETag: r.Header.Get("ETag"), LastModified: r.Header.Get("Last-Modified"), Length: max(i.size, 0)}
+	i.revision = Revision{Length: max(i.size, 0)}
+	if !i.options.Addressed {
+		i.revision.ETag, i.revision.LastModified = r.Header.Get("ETag"), r.Header.Get("Last-Modified")
+	}
 	i.contentType, _, _ = mime.ParseMediaType(r.Header.Get("Content-Type"))
 	i.encoding = encoding(r)
 	if i.size == 0 {

@@ -28,6 +28,8 @@ type pace struct {
 	// busy counts the turns that are taken, of limit now and most at best; streaming those whose
 	// bytes flow.
 	busy, streaming, limit, most int
+	// mostTries is after how many faults without progress the source is given up.
+	mostTries int
 	// round counts faults. A turn of an older round saw the fault that is counted already.
 	round int
 	// tries counts faults in a row without progress; received bytes were mark at the last one.
@@ -49,7 +51,7 @@ type turn struct {
 }
 
 func newPace(o Options) *pace {
-	return &pace{options: o, changed: make(chan struct{}), limit: o.Connections, most: o.Connections, grow: growBytes}
+	return &pace{options: o, changed: make(chan struct{}), limit: o.Connections, most: o.Connections, grow: growBytes, mostTries: o.OpenTries}
 }
 
 // try calls f, in its turn, until it succeeds or fails for good.
@@ -130,6 +132,13 @@ func (t *turn) flows() {
 	t.pace.streaming++
 }
 
+// opened gives the faults to come all tries, whatever Open had.
+func (p *pace) opened() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mostTries = maxTries
+}
+
 // came counts bytes of the image.
 func (p *pace) came(n int) {
 	p.mu.Lock()
@@ -152,7 +161,7 @@ func (p *pace) fault(t *turn, err error) error {
 	p.mu.Lock()
 	now := p.options.Clock.Now()
 	if t.round != p.round {
-		wait, again := nextTry(e, 1, 0)
+		wait, again := nextTry(e, 1, p.mostTries, 0)
 		if e.retryAfter > 0 && again {
 			p.until = later(p.until, now.Add(wait))
 		}
@@ -168,7 +177,7 @@ func (p *pace) fault(t *turn, err error) error {
 	}
 	p.mark = p.received
 	p.tries++
-	wait, again := nextTry(e, p.tries, p.options.Jitter())
+	wait, again := nextTry(e, p.tries, p.mostTries, p.options.Jitter())
 	if !again {
 		p.mu.Unlock()
 		return err

@@ -22,14 +22,14 @@ const (
 	progressBytes = 1 << 20
 )
 
-// nextTry decides what follows the failed try number tries (1 is the first): the wait before
-// another one, or that there is none. jitter in [0,1) adds up to a quarter and never
+// nextTry decides what follows the failed try number tries (1 is the first) of most: the wait
+// before another one, or that there is none. jitter in [0,1) adds up to a quarter and never
 // shortens a wait.
-func nextTry(e *Error, tries int, jitter float64) (wait time.Duration, again bool) {
+func nextTry(e *Error, tries, most int, jitter float64) (wait time.Duration, again bool) {
 	switch {
 	case e.reason == HostNotFound && tries >= lookupTries,
 		e.reason != HostNotFound && !e.transient(),
-		tries >= maxTries,
+		tries >= most,
 		e.retryAfter > maxWait:
 		return 0, false
 	}

@@ -30,7 +30,7 @@ func TestNextTry(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, jitter := range []float64{0, 0.5, 0.999} {
-				wait, again := nextTry(c.err, c.tries, jitter)
+				wait, again := nextTry(c.err, c.tries, maxTries, jitter)
 				require.Equal(t, c.again, again)
 				require.GreaterOrEqual(t, wait, c.from, "never earlier than asked")
 				require.LessOrEqual(t, wait, c.to)
@@ -66,7 +66,7 @@ func TestGuard(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			origin, err := url.Parse(c.origin)
 			require.NoError(t, err)
-			g := newGuard(origin, time.Second, nil)
+			g := newGuard(NewStart(origin), time.Second, nil)
 			g.trust(&url.URL{Scheme: "http", Host: "proxy:3128"})
 			err = g.check(c.to, netip.MustParseAddr(c.ip))
 			require.Equal(t, c.refused, err != nil, err)

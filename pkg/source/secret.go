@@ -21,6 +21,13 @@ type Credentials struct {
 	header http.Header
 }
 
+// BasicCredentials are those of a user.
+func BasicCredentials(user, password string) Credentials {
+	r := http.Request{Header: http.Header{}}
+	r.SetBasicAuth(user, password)
+	return Credentials{header: r.Header}
+}
+
 // ReadCredentials reads a directory of secrets, as Kubernetes mounts one:
 //   - username and password, or accessKeyId and secretKey as KubeVirt calls them: basic authentication;
 //   - token: bearer authentication;
@@ -65,10 +72,7 @@ func (c *Credentials) readAuthorization(dir string) error {
 			return fmt.Errorf("%s must not hold a colon", pair[0])
 		case hasUser:
 			ways = append(ways, pair[0])
-			var r http.Request
-			r.Header = http.Header{}
-			r.SetBasicAuth(user, password)
-			c.header.Set("Authorization", r.Header.Get("Authorization"))
+			c.header.Set("Authorization", BasicCredentials(user, password).header.Get("Authorization"))
 		}
 	}
 	token, hasToken, err := readSecret(filepath.Join(dir, "token"))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -31,8 +32,24 @@ type Options struct {
 	// CADir is a directory for ReadCAs, used in place of CAs. It is read again when a certificate
 	// is not trusted: the kubelet may have renewed the files since.
 	CADir string
+	// Login answers a 401 of the URL's own scheme, host and port; its result is the Authorization
+	// that goes there from then on, and nowhere else. It is called once at most for each 401, by
+	// one goroutine at a time; a 401 that follows is final. refused is the head of that answer.
+	// An error that is an Error is tried again like one of the source itself. nil means never.
+	Login func(ctx context.Context, refused http.Header) (authorization string, err error)
+	// Accept is the header of that name, empty for none.
+	Accept string
 	// Pin is the only revision that may be read; its empty fields are not checked.
 	Pin Revision
+	// Addressed tells that the URL names its bytes by their digest, which the caller checks:
+	// parts belong together whatever their ETag is, and so do both sides of a break.
+	Addressed bool
+	// Start is the server that leads to the URL. nil means that of the URL.
+	Start *Start
+	// Insecure takes any certificate.
+	Insecure bool
+	// OpenTries is after how many faults Open gives the source up. 0 means 12.
+	OpenTries int
 	// Connections is how many may be open at once when the server sends parts. 0 means 4.
 	Connections int
 	// Notice is told, for people, about waits and retries: one call at a time, from any
@@ -58,6 +75,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Connections <= 0 {
 		o.Connections = 4
+	}
+	if o.OpenTries <= 0 {
+		o.OpenTries = maxTries
 	}
 	if o.Notice == nil {
 		o.Notice = func(string) {}
@@ -102,7 +122,7 @@ type Image interface {
 	// and resumes like Read, so that its error is final. It fails when not Ranged.
 	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
 	// Ranged tells that bytes can be read at random and are all of one revision: the server
-	// has sent a part with a strong ETag, or the source is a file.
+	// has sent a part with a strong ETag or of an Addressed source, or the source is a file.
 	Ranged() bool
 	// Rewind lets Read begin again at the first byte of the same revision. When not Ranged it
 	// asks for the whole image once more and refuses other validators or another length. A

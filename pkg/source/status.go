@@ -69,7 +69,7 @@ func checkPart(u *url.URL, p part, r *http.Response, size int64, now time.Time) 
 	}
 	etag := r.Header.Get("ETag")
 	switch {
-	case r.StatusCode == http.StatusOK && strong(etag) && etag == p.etag:
+	case r.StatusCode == http.StatusOK && (p.addressed || strong(etag) && etag == p.etag):
 		return contentRange{}, &Error{reason: ConnectionFailed, message: name(u) + " cannot resume: it sends the whole image instead of a part", startOver: true, whole: true}
 	case r.StatusCode == http.StatusOK, r.StatusCode == http.StatusRequestedRangeNotSatisfiable, r.StatusCode == http.StatusPreconditionFailed:
 		return contentRange{}, again("changed while it was read")
@@ -80,7 +80,7 @@ func checkPart(u *url.URL, p part, r *http.Response, size int64, now time.Time) 
 	if isMultipart(r) {
 		return contentRange{}, again("sends several parts when asked for one")
 	}
-	if etag != p.etag {
+	if !p.addressed && etag != p.etag {
 		return contentRange{}, again("changed while it was read")
 	}
 	c, ok := parseContentRange(r.Header.Get("Content-Range"))
@@ -114,7 +114,7 @@ func unproved(asked part, r *http.Response) bool {
 	}
 	c, ok := parseContentRange(r.Header.Get("Content-Range"))
 	return !ok || isMultipart(r) || c.first != asked.first || c.last > asked.last || c.total < 0 ||
-		r.ContentLength != c.last-c.first+1 || !strong(r.Header.Get("ETag"))
+		r.ContentLength != c.last-c.first+1 || !asked.addressed && !strong(r.Header.Get("ETag"))
 }
 
 // isEmpty tells a 416 that says so: no part of an empty image can be sent.

@@ -29,7 +29,7 @@ func (i *httpImage) Tail(ctx context.Context, n int64) ([]byte, error) {
 	defer timer.Stop()
 	o := i.options
 	o.StallTimeout = tailTimeout
-	s, err := i.ask(ctx, part{first: off, last: i.size - 1, etag: i.revision.ETag}, o)
+	s, err := i.ask(ctx, i.part(off, i.size-1), o)
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 // newTransport keeps connections that trust cas. It is used without an http.Client, which would
 // follow redirects by rules of its own and repeat whole URLs in its errors.
 func (c *client) newTransport(cas *x509.CertPool) *http.Transport {
-	config := &tls.Config{RootCAs: cas, MinVersion: tls.VersionTLS12, Time: c.clock.Now}
+	config := &tls.Config{RootCAs: cas, MinVersion: tls.VersionTLS12, Time: c.clock.Now, InsecureSkipVerify: c.insecure} //nolint:gosec // only when an administrator calls a registry insecure
 	return &http.Transport{
 		Proxy:       func(r *http.Request) (*url.URL, error) { return c.proxy(r.URL) },
 		DialContext: quietly(c.guard.dial),
