@@ -52,7 +52,7 @@ type attempt struct {
 // options are the importer's flags for an attempt.
 func (a *attempt) options() importer.Options {
 	o := importer.Options{
-		Source:         a.spec.Source.HTTP.URL,
+		Source:         sourceURL(&a.spec.Source),
 		Target:         targetDirectory,
 		TargetFormat:   cmp.Or(string(a.spec.Format), importer.FormatRaw),
 		SourceFormat:   importer.FormatAuto,

@@ -3,7 +3,6 @@ package populator
 import (
 	"context"
 	"fmt"
-	"net/url"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -215,16 +214,4 @@ func (c *importController) refused(ctx context.Context, imp *v1alpha1.VMDiskImpo
 		return c.wait(ctx, imp, &waiting, nil)
 	}
 	return ctrl.Result{}, err
-}
-
-// hostOf is the host that an import reads from, for the limit per host.
-func hostOf(source *v1alpha1.DiskSource) string {
-	if source.HTTP == nil {
-		return ""
-	}
-	u, err := url.Parse(source.HTTP.URL)
-	if err != nil {
-		return ""
-	}
-	return u.Host
 }

@@ -14,7 +14,7 @@ import (
 // +kubebuilder:resource:shortName=vmdi,categories=gild
 // +kubebuilder:metadata:annotations="api-approved.kubernetes.io=unapproved, an API of the Gild project"
 // +kubebuilder:metadata:labels="app.kubernetes.io/name=gild"
-// +kubebuilder:printcolumn:name="Source",type=string,JSONPath=`.spec.source.http.url`
+// +kubebuilder:printcolumn:name="Source",type=string,JSONPath=`.spec.source..['url','imageRef','imageStream']`
 // +kubebuilder:printcolumn:name="Format",type=string,JSONPath=`.spec.format`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
@@ -39,13 +39,17 @@ type VMDiskImageSpec struct {
 
 // ImageSpec is what a VMDiskImage asks for. A VMDiskImport holds a copy of it, so
 // that an edit never changes an import that runs.
+// +kubebuilder:validation:XValidation:rule="!has(self.checksum) || !has(self.source.registry) && !has(self.source.imageRef)",message="checksum does not go with an image of a registry, whose digests are always checked: pin it with @sha256:… in its reference"
+// +kubebuilder:validation:XValidation:rule="self.source.?registry.?content.orValue('auto') != 'files' || self.?format.orValue('raw') != 'qcow2'",message="format qcow2 does not go with content files, which makes no disk"
+// +kubebuilder:validation:XValidation:rule="self.source.?registry.?content.orValue('auto') != 'files' || !has(self.size)",message="size does not go with content files, which makes no disk: the claim says how large the volume is"
 type ImageSpec struct {
 	// source says where the image is fetched from.
 	Source DiskSource `json:"source"`
 
 	// checksum of the image file as it is served (compressed if it is served
 	// compressed): sha256 or sha512, a colon and the hexadecimal digest. An image
-	// with another checksum is refused.
+	// with another checksum is refused. Not for images of a registry: their digests are
+	// always checked.
 	// Example: sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 	// +kubebuilder:validation:Pattern=`^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`
 	// +optional
@@ -59,7 +63,7 @@ type ImageSpec struct {
 
 	// size is the virtual size of the disk, in bytes or with a suffix such as Gi,
 	// when it shall be larger than the image. The default is the image's own
-	// size; a smaller one is refused.
+	// size; a smaller one is refused. A disk made of an image's files has this size.
 	// Example: 20Gi
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isGreaterThan(quantity('0'))",message="size must be greater than zero"
 	// +optional
@@ -88,7 +92,8 @@ type VMDiskImageStatus struct {
 type LastImport struct {
 	// name of the VMDiskImport, which is also the name of its claim.
 	Name string `json:"name"`
-	// digest of the image file as it was served, when it was computed.
+	// digest of the image: of its manifest in a registry, or of the file as it was served
+	// when a checksum was asked for.
 	// +optional
 	Digest string `json:"digest,omitempty"`
 	// time at which it succeeded.

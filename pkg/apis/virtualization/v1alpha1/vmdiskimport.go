@@ -137,8 +137,14 @@ type VMDiskImportStatus struct {
 	// +optional
 	VolumeName string `json:"volumeName,omitempty"`
 
-	// references are the Secrets and ConfigMaps that the last attempt used. A
-	// failed import starts anew when one of them changes.
+	// resolvedReference is the image that the source's imageStream named when the import
+	// began. All its attempts read this one.
+	// +optional
+	ResolvedReference string `json:"resolvedReference,omitempty"`
+
+	// references are the Secrets and ConfigMaps that the last attempt used, and the service
+	// account whose image pull secrets it used. A failed import starts anew when one of them
+	// changes.
 	// +kubebuilder:validation:MaxItems=32
 	// +listType=atomic
 	// +optional
@@ -190,7 +196,8 @@ type ImportResult struct {
 	// virtualSize of the disk in bytes.
 	// +optional
 	VirtualSize int64 `json:"virtualSize,omitempty"`
-	// digest of the image as served, when a checksum was asked for.
+	// digest of the image: of its manifest in a registry, or of the file as served when a
+	// checksum was asked for.
 	// +optional
 	Digest string `json:"digest,omitempty"`
 	// etag of the image that was imported, as the server spells it.
@@ -218,13 +225,14 @@ type ImportResult struct {
 	Time metav1.Time `json:"time"`
 }
 
-// ObservedReference is the state of a Secret or ConfigMap that an attempt used.
+// ObservedReference is the state of an object that an attempt used.
 type ObservedReference struct {
-	// kind is Secret or ConfigMap.
+	// kind is Secret, ConfigMap or ServiceAccount.
 	Kind string `json:"kind"`
 	// name of the object, in the claim's namespace.
 	Name string `json:"name"`
-	// resourceVersion of the object when it was read.
+	// resourceVersion of the object when it was read; empty when there was none and none was
+	// needed.
 	ResourceVersion string `json:"resourceVersion"`
 }
 
