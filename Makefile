@@ -10,7 +10,7 @@ FUZZTIME ?= 30s
 modules := $(patsubst %/go.mod,%,$(wildcard go.mod test/*/go.mod test/*/*/go.mod))
 modules := $(subst go.mod,.,$(modules))
 # Of these, the modules with code of ours; the others only pin programs.
-code := . test/csi-loop
+code := . test/csi-loop test/registry
 # Tests that take minutes with the race detector, and seconds without. What they run is raced by their neighbours.
 long := ^Test(Matrix|LiveImages|TwentyBreaks|KilledImportGoesOn|VolumeThatIsFullInBetween|CheckpointThatIsNotTrue)$$
 tool = "$$(go -C $(CURDIR)/test/tools tool -n $(1))"

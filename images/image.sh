@@ -1,6 +1,7 @@
 #!/bin/bash
 # image.sh NAME FOLDER - builds the image NAME from FOLDER/Dockerfile into $GILD_CACHE/images/NAME.tar, with Docker when an
-# engine answers, else without it. Each program the Dockerfile copies is a Go command: cmd/PROGRAM, or FOLDER itself.
+# engine answers, else without it. Each program the Dockerfile copies is a Go command: cmd/PROGRAM, or FOLDER itself, which may
+# be a module of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=$1 folder=$2
@@ -9,9 +10,10 @@ context=$out/$name
 mkdir -p "$context"
 
 awk '$1 == "COPY" {print $2}' "$folder/Dockerfile" | while read -r program; do
-  package=./cmd/$program
+  module=. package=./cmd/$program
   [ -d "$package" ] || package=./$folder
-  CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$context/$program" "$package"
+  if [ -f "$folder/go.mod" ]; then module=$folder package=.; fi
+  CGO_ENABLED=0 go build -C "$module" -trimpath -buildvcs=false -ldflags '-s -w' -o "$context/$program" "$package"
 done
 
 # A root filesystem is made once per recipe; `make clean` takes Debian's updates.

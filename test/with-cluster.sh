@@ -13,10 +13,11 @@ cd "$(dirname "$0")/.."
 build_images() {
   make --no-print-directory images
   images/image.sh gild-imageserver test/imageserver
+  images/image.sh gild-registry test/registry
 }
 
 push_images() {
-  for name in gild-controller gild-importer gild-imageserver; do
+  for name in gild-controller gild-importer gild-imageserver gild-registry; do
     go run ./images/push "$GILD_CACHE/images/$name.tar" "$GILD_IMAGES/$name:$GILD_TAG"
   done
 }
