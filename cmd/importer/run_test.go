@@ -62,9 +62,9 @@ func runChanged(t *testing.T, o importer.Options, stall time.Duration, change fu
 	parts := wire(o)
 	var out bytes.Buffer
 	parts.Stdout, parts.Stderr, parts.Clock = &out, &out, clock
-	parts.OpenSource = func(ctx context.Context, notice func(string)) (importer.Source, error) {
+	parts.OpenSource = func(ctx context.Context, opening importer.Opening) (importer.Source, error) {
 		return source.Open(ctx, o.Source, source.Options{
-			Notice: notice, Clock: clock, Jitter: func() float64 { return 0 }, StallTimeout: stall,
+			Notice: opening.Notice, Clock: clock, Jitter: func() float64 { return 0 }, StallTimeout: stall,
 			Pin: source.Revision{ETag: o.Pin.ETag, LastModified: o.Pin.LastModified, Length: o.Pin.Length},
 		})
 	}

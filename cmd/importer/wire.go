@@ -12,13 +12,13 @@ import (
 func wire(o importer.Options) importer.Parts {
 	history := &source.History{}
 	return importer.Parts{
-		OpenSource: func(ctx context.Context, notice func(string)) (importer.Source, error) {
+		OpenSource: func(ctx context.Context, opening importer.Opening) (importer.Source, error) {
 			credentials, err := source.ReadCredentials(o.SecretDir)
 			if err != nil {
 				return nil, err
 			}
 			return source.Open(ctx, o.Source, source.Options{
-				Credentials: credentials, CADir: o.CADir, Notice: notice, History: history,
+				Credentials: credentials, CADir: o.CADir, Notice: opening.Notice, History: history,
 				Pin: source.Revision{ETag: o.Pin.ETag, LastModified: o.Pin.LastModified, Length: o.Pin.Length},
 			})
 		},

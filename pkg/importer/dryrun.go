@@ -25,15 +25,16 @@ func (r *run) dryRun(i *inspected) error {
 		return r.scratchRequired(i)
 	}
 	plan := r.plan(i)
-	r.report.table([][2]string{
-		{"source", i.source.Name()},
-		{"format", r.result.SourceFormat},
-		{"length", length},
-		{"validator", validator},
-		{"disk", size},
-		{"target", fmt.Sprintf("%s, with room for %s", r.target, Human(r.target.Capacity()))},
-		{"plan", plan},
-	})
+	rows := append([][2]string{{"source", i.source.Name()}}, r.origin.Rows...)
+	rows = append(rows, [2]string{"format", r.result.SourceFormat}, [2]string{"length", length})
+	if r.origin.Digest == "" {
+		rows = append(rows, [2]string{"validator", validator})
+	}
+	r.report.table(append(rows,
+		[2]string{"disk", size},
+		[2]string{"target", fmt.Sprintf("%s, with room for %s", r.target, Human(r.target.Capacity()))},
+		[2]string{"plan", plan},
+	))
 	r.result.Reason = Probed
 	r.result.Message = fmt.Sprintf("would import %s of %s: %s", r.result.SourceFormat, length, plan)
 	if i.size < 0 {

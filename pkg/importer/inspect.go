@@ -81,7 +81,9 @@ func (r *run) inspect(ctx context.Context, source Source, hangUp context.CancelF
 }
 
 func (r *run) look(ctx context.Context, i *inspected) error {
-	r.result.ETag, r.result.LastModified = i.source.Validators()
+	if r.origin.Digest == "" {
+		r.result.ETag, r.result.LastModified = i.source.Validators()
+	}
 	tail, err := r.tail(ctx, i.source)
 	if err != nil {
 		return err

@@ -19,6 +19,14 @@ const (
 	FormatISO   = "iso"
 )
 
+// Values of Options.Content.
+const (
+	ContentAuto   = "auto"
+	ContentDisk   = "disk"
+	ContentRootfs = "rootfs"
+	ContentFiles  = "files"
+)
+
 // sourceFormats are the values of Options.SourceFormat.
 func sourceFormats() []string {
 	return []string{FormatAuto, FormatRaw, FormatISO, FormatQcow2, "vmdk", "vhd", "vpc", "vhdx", "vdi", "gz", "xz", "zst", "bz2"}
@@ -39,7 +47,8 @@ const (
 // Options says what one run of the importer does. It holds no secret: secrets are
 // files in SecretDir.
 type Options struct {
-	// Source is the URL of the image: http, https or file, without user or password.
+	// Source is the URL of the image: http, https or file, or where a container image is: docker or
+	// oci. It has neither user nor password.
 	Source string
 	// Target is a block device, a file to create, or a directory that gets disk.img.
 	Target string
@@ -49,6 +58,11 @@ type Options struct {
 	TargetFormat string
 	// SourceFormat is auto, or the format that the image must have.
 	SourceFormat string
+	// Platform is OS/ARCH or OS/ARCH/VARIANT, for container images. Empty means this machine's.
+	Platform string
+	// Content says what to take of a container image: the disk in it, its root file system as a
+	// disk, or its files. auto is the disk, or without one the root file system.
+	Content string
 	// Checksum is ALG:HEX of the bytes as served; ALG is sha256 or sha512. Empty checks nothing.
 	Checksum string
 	// Pin names the one revision of the source that may be imported.
@@ -57,6 +71,8 @@ type Options struct {
 	SecretDir string
 	// CADir holds PEM files with certificates to trust beside the system's.
 	CADir string
+	// RegistryConfig is a directory with registries.conf and policy.json, which need not be there.
+	RegistryConfig string
 	// ScratchDir is where an image is kept that can neither be read at random nor in one pass.
 	ScratchDir string
 	// Checkpoint is a file that says how far an earlier run came. It is kept up to date where it can be
@@ -73,15 +89,18 @@ type Options struct {
 // BindFlags sets o to the defaults and ties each field to its flag.
 func (o *Options) BindFlags(fs *pflag.FlagSet) {
 	*o = Options{}
-	fs.StringVar(&o.Source, "source", "", "`URL` of the image: http, https or file")
+	fs.StringVar(&o.Source, "source", "", "`URL` of the image: http, https, file, docker or oci")
 	fs.StringVar(&o.Target, "target", "", "`PATH` of a block device, a file to create, or a directory that gets disk.img")
 	fs.Var(&o.TargetSize, "target-size", "virtual size to grow the disk to, for example 20Gi; not set: the image's own")
 	fs.StringVar(&o.TargetFormat, "target-format", FormatRaw, "`FORMAT` of the disk on the volume: raw or qcow2")
 	fs.StringVar(&o.SourceFormat, "source-format", FormatAuto, "`FORMAT` the image must have: "+strings.Join(sourceFormats(), ", "))
+	fs.StringVar(&o.Platform, "platform", "", "`OS/ARCH` of a container image; not set: this machine's")
+	fs.StringVar(&o.Content, "content", ContentAuto, "`WHAT` to take of a container image: auto, disk, rootfs or files")
 	fs.StringVar(&o.Checksum, "checksum", "", "`ALG:HEX` of the bytes as served; ALG is sha256 or sha512")
 	fs.Var(&o.Pin, "pin", `the one revision to import: {"etag":…,"lastModified":…,"length":…,"digest":…}`)
 	fs.StringVar(&o.SecretDir, "secret-dir", "", "`DIR` with credentials for the source")
 	fs.StringVar(&o.CADir, "ca-dir", "", "`DIR` with PEM certificates to trust beside the system's")
+	fs.StringVar(&o.RegistryConfig, "registry-config", "/etc/containers", "`DIR` with registries.conf and policy.json, if there are any")
 	fs.StringVar(&o.ScratchDir, "scratch-dir", "", "`DIR` to keep an image in that cannot be read in place")
 	fs.StringVar(&o.Checkpoint, "checkpoint", "", "`FILE` to continue from, and to keep up to date while it can be written")
 	fs.StringVar(&o.Progress, "progress", ProgressAuto, "`MODE` of showing progress: auto, bar, json or none")
@@ -141,13 +160,45 @@ func (o Options) Validate() error {
 	if err := o.Pin.Validate(); err != nil {
 		return fmt.Errorf("--pin: %w", err)
 	}
+	return o.validateContainer()
+}
+
+// validateContainer looks at the options that make sense for container images only, or never for them.
+func (o Options) validateContainer() error {
+	if err := oneOf("content", o.Content, ContentAuto, ContentDisk, ContentRootfs, ContentFiles); err != nil {
+		return err
+	}
+	if parts := strings.Split(o.Platform, "/"); o.Platform != "" && (len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "")) {
+		return fmt.Errorf("--platform %q is unknown: write OS/ARCH or OS/ARCH/VARIANT, for example linux/arm64", o.Platform)
+	}
+	if !o.container() {
+		if o.Platform != "" || o.Content != ContentAuto {
+			return errors.New("--platform and --content are for container images: use them with a docker or oci source")
+		}
+		return nil
+	}
+	if o.Checksum != "" {
+		return errors.New("--checksum is not for container images, whose digests are checked anyway: name the digest in --source")
+	}
+	if o.Content == ContentFiles && (o.TargetFormat != FormatRaw || o.TargetSize != 0 || o.SourceFormat != FormatAuto) {
+		return errors.New("--content files makes no disk: leave out --target-format, --target-size and --source-format")
+	}
 	return nil
+}
+
+// container tells a source that is a container image.
+func (o Options) container() bool {
+	scheme, _, _ := strings.Cut(o.Source, ":")
+	return scheme == "docker" || scheme == "oci"
 }
 
 // validateSource never repeats the URL: its query may hold a secret.
 func validateSource(source string) error {
 	if source == "" {
 		return errors.New("--source is missing: give the URL of a disk image")
+	}
+	if reference, ok := strings.CutPrefix(source, "docker://"); ok {
+		return validateReference(reference)
 	}
 	u, err := url.Parse(source)
 	if err != nil {
@@ -168,8 +219,24 @@ func validateSource(source string) error {
 		if !filepath.IsAbs(u.Path) {
 			return errors.New("--source is a file URL without an absolute path: write file:///path")
 		}
+	case "oci":
+		if u.Opaque == "" && u.Path == "" {
+			return errors.New("--source names no layout: write oci:DIR or oci:FILE.tar, with :TAG or @DIGEST if there are several images")
+		}
 	default:
-		return errors.New("--source has an unsupported scheme: use http, https or file")
+		return errors.New("--source has an unsupported scheme: use http, https, file, docker or oci")
+	}
+	return nil
+}
+
+// validateReference refuses what would be a secret. The rest is for those who know references.
+func validateReference(reference string) error {
+	host, name, found := strings.Cut(reference, "/")
+	switch {
+	case strings.Contains(host, "@") && found:
+		return errors.New("--source must not hold a user or password: put them in files in --secret-dir")
+	case host == "" || found && name == "":
+		return errors.New("--source names no image: write docker://HOST/NAME:TAG")
 	}
 	return nil
 }

@@ -23,13 +23,14 @@ func parse(t *testing.T, args []string) (importer.Options, *pflag.FlagSet) {
 
 // FuzzArgs proves that what the controller writes is what the importer reads.
 func FuzzArgs(f *testing.F) {
-	f.Add("https://host/disk.img?sig=a=b", "/dev/disk", int64(20<<30), "raw", "auto", "sha256:00", "\"etag\"", "Mon", int64(7), "/s", "/c", "/x", "json", "/t", true)
-	f.Add("", "", int64(0), "", "", "", "", "", int64(0), "", "", "", "", "", false)
-	f.Add("--target=x", "- -", int64(-5<<20), "\n", " ", "\"", "\\", "\x00", int64(-1), "é", "=", "--", "'", "$(x)", true)
-	f.Fuzz(func(t *testing.T, source, target string, size int64, targetFormat, sourceFormat, checksum, etag, lastModified string,
+	f.Add("https://host/disk.img?sig=a=b", "/dev/disk", int64(20<<30), "raw", "auto", "linux/arm64", "files", "/r", "sha256:00", "\"etag\"", "Mon", int64(7), "/s", "/c", "/x", "json", "/t", true)
+	f.Add("", "", int64(0), "", "", "", "", "", "", "", "", int64(0), "", "", "", "", "", false)
+	f.Add("--target=x", "- -", int64(-5<<20), "\n", " ", "/", "--", "=", "\"", "\\", "\x00", int64(-1), "é", "=", "--", "'", "$(x)", true)
+	f.Fuzz(func(t *testing.T, source, target string, size int64, targetFormat, sourceFormat, platform, content, registryConfig, checksum, etag, lastModified string,
 		length int64, secretDir, caDir, scratchDir, progress, terminationLog string, dryRun bool) {
 		o := importer.Options{
-			Source: source, Target: target, TargetSize: importer.Size(size), TargetFormat: targetFormat, SourceFormat: sourceFormat, Checksum: checksum,
+			Source: source, Target: target, TargetSize: importer.Size(size), TargetFormat: targetFormat, SourceFormat: sourceFormat,
+			Platform: platform, Content: content, RegistryConfig: registryConfig, Checksum: checksum,
 			// JSON, and a pod's args, hold valid UTF-8 only.
 			Pin:       importer.Pin{ETag: strings.ToValidUTF8(etag, ""), LastModified: strings.ToValidUTF8(lastModified, ""), Length: length},
 			SecretDir: secretDir, CADir: caDir, ScratchDir: scratchDir, Progress: progress, TerminationLog: terminationLog, DryRun: dryRun,
@@ -41,8 +42,8 @@ func FuzzArgs(f *testing.F) {
 
 func TestArgsHasOneArgumentForEachFlag(t *testing.T) {
 	o := importer.Options{
-		Source: "a", Target: "b", TargetSize: 1, TargetFormat: "c", SourceFormat: "d", Checksum: "e", Pin: importer.Pin{ETag: "f"},
-		SecretDir: "g", CADir: "h", ScratchDir: "i", Checkpoint: "l", Progress: "j", TerminationLog: "k", DryRun: true,
+		Source: "a", Target: "b", TargetSize: 1, TargetFormat: "c", SourceFormat: "d", Platform: "m", Content: "n", Checksum: "e", Pin: importer.Pin{ETag: "f"},
+		SecretDir: "g", CADir: "h", RegistryConfig: "o", ScratchDir: "i", Checkpoint: "l", Progress: "j", TerminationLog: "k", DryRun: true,
 	}
 	fields := reflect.ValueOf(o)
 	for i := range fields.NumField() {
@@ -71,6 +72,18 @@ func TestValidate(t *testing.T) {
 		"good":               {[]string{"--source=https://host/a?b=c", "--target=x"}, ""},
 		"good file":          {[]string{"--source=file:///a", "--target=x", "--target-size=20Gi", "--checksum=" + sha256}, ""},
 		"good pin":           {[]string{"--source=http://host/a", "--target=x", `--pin={"etag":"\"x\"","length":3,"digest":"` + sha256 + `"}`}, ""},
+		"good image":         {[]string{"--source=docker://host:5000/a/b:c@" + sha256, "--target=x", "--platform=linux/arm/v7", "--content=rootfs"}, ""},
+		"good layout":        {[]string{"--source=oci:./a.tar:b", "--target=x", "--content=files"}, ""},
+		"no image":           {[]string{"--source=docker://", "--target=x"}, "names no image"},
+		"no name":            {[]string{"--source=docker://host/", "--target=x"}, "names no image"},
+		"password in image":  {[]string{"--source=docker://u:canary@host/a", "--target=x"}, "--secret-dir"},
+		"no layout":          {[]string{"--source=oci:", "--target=x"}, "names no layout"},
+		"platform":           {[]string{"--source=docker://host/a", "--target=x", "--platform=arm64"}, "for example linux/arm64"},
+		"content":            {[]string{"--source=docker://host/a", "--target=x", "--content=all"}, "use auto, disk, rootfs, files"},
+		"platform of a file": {[]string{"--source=https://host/a", "--target=x", "--platform=linux/arm64"}, "container images"},
+		"content of a file":  {[]string{"--source=https://host/a", "--target=x", "--content=disk"}, "container images"},
+		"image and checksum": {[]string{"--source=docker://host/a", "--target=x", "--checksum=" + sha256}, "digest in --source"},
+		"files and size":     {[]string{"--source=docker://host/a", "--target=x", "--content=files", "--target-size=1Gi"}, "makes no disk"},
 		"no source":          {[]string{"--target=x"}, "--source is missing"},
 		"no target":          {[]string{"--source=https://host/a"}, "--target is missing"},
 		"password in source": {[]string{"--source=https://u:canary@host/a", "--target=x"}, "--secret-dir"},

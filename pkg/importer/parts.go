@@ -38,6 +38,31 @@ type Source interface {
 	Close() error
 }
 
+// Origin is what a source tells of the image that its bytes were found in. A source that is
+// such offers Origin() Origin.
+type Origin struct {
+	// Content is what was found: containerDisk, artifact, rootfs or files.
+	Content string
+	// Digest is ALG:HEX of the image's manifest, which stands for all of the image.
+	Digest string
+	// Expected is ALG:HEX that the bytes of the source must have. Empty when the source compares
+	// digests by itself.
+	Expected string
+	// ScratchBytes is how much of the scratch directory the source uses.
+	ScratchBytes int64
+	// Rows are names and values that a dry run shows.
+	Rows [][2]string
+}
+
+// Opening is told what happens while a source is opened.
+type Opening struct {
+	// Notice takes messages for people.
+	Notice func(message string)
+	// Prepare is told of bytes that must come before the source can be read: how many, -1 when
+	// that is not known, and what counts them.
+	Prepare func(total int64, fetched func() int64)
+}
+
 // Target is a volume, or the scratch space. Prepare or Resume comes before WriteAt; Commit,
 // Keep or Discard ends.
 type Target interface {
@@ -188,8 +213,11 @@ type Clock interface {
 
 // Parts are what Run joins. cmd/importer fills them in.
 type Parts struct {
-	// OpenSource opens Options.Source. notice takes messages for people while it waits.
-	OpenSource func(ctx context.Context, notice func(string)) (Source, error)
+	// OpenSource opens Options.Source.
+	OpenSource func(ctx context.Context, o Opening) (Source, error)
+	// Unpack writes the files of a container image into the directory Options.Target. A dry run only
+	// looks at the image. written is told how many bytes were written until now.
+	Unpack func(ctx context.Context, o Opening, written func(n int64)) (Origin, error)
 	// OpenTarget looks at Options.Target and changes nothing.
 	OpenTarget func(path string) (Target, error)
 	// OpenScratch does the same for a nameless file in a directory.

@@ -53,16 +53,21 @@ const (
 	RedirectRefused      Reason = "RedirectRefused"
 	AddressRefused       Reason = "AddressRefused"
 	SourceRefused        Reason = "SourceRefused"
+	PlatformNotFound     Reason = "PlatformNotFound"
 	LengthUnknown        Reason = "LengthUnknown"
 
-	ChecksumMismatch Reason = "ChecksumMismatch"
-	SourceChanged    Reason = "SourceChanged"
+	ChecksumMismatch  Reason = "ChecksumMismatch"
+	DigestMismatch    Reason = "DigestMismatch"
+	SignatureRejected Reason = "SignatureRejected"
+	SourceChanged     Reason = "SourceChanged"
 
 	UnsupportedFormat Reason = "UnsupportedFormat"
 	FormatMismatch    Reason = "FormatMismatch"
 	AmbiguousFormat   Reason = "AmbiguousFormat"
 	UnexpectedContent Reason = "UnexpectedContent"
 	EmptySource       Reason = "EmptySource"
+	NoDisk            Reason = "NoDisk"
+	SeveralDisks      Reason = "SeveralDisks"
 	CorruptImage      Reason = "CorruptImage"
 	TruncatedImage    Reason = "TruncatedImage"
 	UnsafeImage       Reason = "UnsafeImage"
@@ -111,9 +116,12 @@ func Reasons() []ReasonInfo {
 		{RedirectRefused, ExitSource, "The source redirects where the importer does not go."},
 		{AddressRefused, ExitSource, "The source is at an address that is never contacted."},
 		{SourceRefused, ExitSource, "The source refuses the request for another reason."},
+		{PlatformNotFound, ExitSource, "The image exists, but not for this platform."},
 		{LengthUnknown, ExitSource, "Nothing would tell a cut image from a whole one."},
 
 		{ChecksumMismatch, ExitVerification, "The bytes do not have the expected checksum."},
+		{DigestMismatch, ExitVerification, "The bytes are not those that the image's manifest or reference names."},
+		{SignatureRejected, ExitVerification, "The signature policy does not accept the image."},
 		{SourceChanged, ExitVerification, "The source is no longer the pinned revision."},
 
 		{UnsupportedFormat, ExitImage, "The format is recognised and not supported."},
@@ -121,6 +129,8 @@ func Reasons() []ReasonInfo {
 		{AmbiguousFormat, ExitImage, "The image is two formats at once."},
 		{UnexpectedContent, ExitImage, "The content is no disk, for example a login page."},
 		{EmptySource, ExitImage, "The source has no bytes."},
+		{NoDisk, ExitImage, "There is no disk in the container image, archive or directory."},
+		{SeveralDisks, ExitImage, "There is more than one disk, and nothing says which is meant."},
 		{CorruptImage, ExitImage, "The image contradicts itself."},
 		{TruncatedImage, ExitImage, "The image refers to bytes beyond its end."},
 		{UnsafeImage, ExitImage, "The image refers to other files or is encrypted."},

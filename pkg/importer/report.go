@@ -206,6 +206,12 @@ func (r *reporter) wrote(n int64) {
 	r.progress.WrittenBytes = n
 }
 
+func (r *reporter) written() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.progress.WrittenBytes
+}
+
 func (r *reporter) phase(p Phase, message string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

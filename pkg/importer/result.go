@@ -23,6 +23,8 @@ type Result struct {
 	Message string `json:"message"`
 	// SourceFormat is the format found, empty when the run ended before.
 	SourceFormat string `json:"sourceFormat,omitempty"`
+	// Content is what a container image held: containerDisk, artifact, rootfs or files.
+	Content string `json:"content,omitempty"`
 	// VirtualSize is the size of the disk on the volume, in bytes.
 	VirtualSize int64 `json:"virtualSize,omitempty"`
 	// TransferredBytes counts the bytes that came from the source, those of repeated parts again.
@@ -37,7 +39,8 @@ type Result struct {
 	// BytesPerSecond is TransferredBytes over Seconds.
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"`
 	// Digest is ALG:HEX of the bytes as served, only when a checksum was asked for: without one
-	// the parts of an image that hold no data are not read.
+	// the parts of an image that hold no data are not read. Of a container image it is the digest of
+	// the manifest, which names every byte.
 	Digest string `json:"digest,omitempty"`
 	// ETag and LastModified are the headers as served.
 	ETag         string `json:"etag,omitempty"`
@@ -77,7 +80,7 @@ func ParseResult(line []byte) (Result, error) {
 		return Result{}, errors.New("reading result: unknown reason")
 	}
 	r.Message = clean(r.Message, maxMessage)
-	for _, text := range []*string{&r.SourceFormat, &r.Digest, &r.ETag, &r.LastModified} {
+	for _, text := range []*string{&r.SourceFormat, &r.Content, &r.Digest, &r.ETag, &r.LastModified} {
 		*text = clean(*text, maxHeaderField)
 	}
 	for _, n := range []*int64{&r.VirtualSize, &r.TransferredBytes, &r.WrittenBytes, &r.ScratchBytes, &r.Passes, &r.BytesPerSecond, &r.RetryAfterSeconds} {

@@ -44,7 +44,9 @@ type run struct {
 	report  *reporter
 	result  Result
 
-	target   Target
+	target Target
+	// origin and expected belong to the source that is open.
+	origin   Origin
 	expected []Checksum
 	// prepared is the granule that the target was prepared for. 0 means that it may hold anything.
 	prepared int64
@@ -87,7 +89,9 @@ func (r *run) all(ctx context.Context) (err error) {
 	if err := r.options.Validate(); err != nil {
 		return &Error{Reason: InvalidOptions, Err: err}
 	}
-	r.expected = expectedChecksums(r.options)
+	if r.options.Content == ContentFiles {
+		return r.files(ctx)
+	}
 	if r.target, err = r.parts.OpenTarget(r.options.Target); err != nil {
 		return err
 	}
@@ -153,12 +157,13 @@ func (r *run) tries(ctx context.Context) error {
 func (r *run) try(ctx context.Context) error {
 	sourceCtx, hangUp := context.WithCancel(ctx)
 	defer hangUp()
-	source, err := r.parts.OpenSource(sourceCtx, r.report.notice)
+	source, err := r.parts.OpenSource(sourceCtx, r.opening())
 	if err != nil {
 		return err
 	}
 	defer func() { _ = source.Close() }()
 	r.report.opened(source.Size(), source.Fetched)
+	r.learn(source)
 	i, err := r.inspect(ctx, source, hangUp)
 	if err != nil {
 		return err
@@ -197,15 +202,4 @@ func (r *run) bring(ctx context.Context, i *inspected) error {
 	}
 	r.spoolNext = true
 	return &changed{err}
-}
-
-func expectedChecksums(o Options) []Checksum {
-	var all []Checksum
-	for _, text := range []string{o.Checksum, o.Pin.Digest} {
-		// Validate has refused what cannot be parsed.
-		if c, err := ParseChecksum(text); err == nil {
-			all = append(all, c)
-		}
-	}
-	return all
 }

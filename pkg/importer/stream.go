@@ -63,11 +63,16 @@ func (r *run) verify(i *inspected, length int64, h hashes) error {
 		return &Error{Reason: SourceChanged, Err: fmt.Errorf("%s has %d bytes, pinned is %d", i.source.Name(), length, pinned)}
 	}
 	for n, want := range r.expected {
-		if got := h[n].sum(); got != want.String() {
+		got := h[n].sum()
+		switch {
+		case got == want.String():
+		case r.origin.Expected == want.String():
+			return &Error{Reason: DigestMismatch, Err: fmt.Errorf("%s has the digest %s, its manifest names %s: push the image again", i.source.Name(), got, want)}
+		default:
 			return &Error{Reason: ChecksumMismatch, Err: fmt.Errorf("%s has the checksum %s, expected is %s: the image changed, or the checksum is of another one", i.source.Name(), got, want)}
 		}
 	}
-	if len(r.expected) > 0 {
+	if len(r.expected) > 0 && r.origin.Digest == "" {
 		r.result.Digest = h[0].sum()
 	}
 	return nil

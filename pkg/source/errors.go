@@ -24,6 +24,8 @@ const (
 	SourceRefused        = "SourceRefused"
 	SourceChanged        = "SourceChanged"
 	EmptySource          = "EmptySource"
+	NoDisk               = "NoDisk"
+	SeveralDisks         = "SeveralDisks"
 )
 
 // Error is a failure of a source. Its text holds no secret and no URL query.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -24,16 +25,64 @@ type fileImage struct {
 
 var _ Image = (*fileImage)(nil)
 
+// openFile opens the file at u, or the only one in the directory at u.
 func openFile(u *url.URL, o Options) (*fileImage, error) {
 	f, err := os.Open(u.Path)
 	if err != nil {
 		return nil, fileError(u, err)
+	}
+	stat, err := f.Stat()
+	if err == nil && stat.IsDir() {
+		directory := f
+		f, u, err = openOnly(u)
+		_ = directory.Close()
+	}
+	if err != nil {
+		return nil, err
 	}
 	i, err := newFileImage(f, u, o)
 	if err != nil {
 		_ = f.Close()
 		return nil, err
 	}
+	return i, nil
+}
+
+// openOnly opens the only file in the directory at u, as KubeVirt's container disks have theirs.
+// A link may lead anywhere, so it does not count as a file.
+func openOnly(u *url.URL) (*os.File, *url.URL, error) {
+	root, err := os.OpenRoot(u.Path)
+	if err != nil {
+		return nil, nil, fileError(u, err)
+	}
+	defer func() { _ = root.Close() }()
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return nil, nil, fileError(u, err)
+	}
+	switch {
+	case len(entries) == 0:
+		return nil, nil, fail(NoDisk, name(u)+" is an empty directory: there must be one file in it")
+	case len(entries) > 1:
+		return nil, nil, fail(SeveralDisks, fmt.Sprintf("%s is a directory with %d files, for example %q and %q: there must be one", name(u), len(entries), entries[0].Name(), entries[1].Name()))
+	case !entries[0].Type().IsRegular():
+		return nil, nil, fail(NoDisk, fmt.Sprintf("%s is a directory, and %q in it is no regular file", name(u), entries[0].Name()))
+	}
+	only := u.JoinPath(entries[0].Name())
+	f, err := root.Open(entries[0].Name())
+	if err != nil {
+		return nil, nil, fileError(only, err)
+	}
+	return f, only, nil
+}
+
+// File is an Image of an open file, with a name for people. Close closes the file.
+func File(f *os.File, name string) (Image, error) {
+	i, err := newFileImage(f, &url.URL{Scheme: "file", Path: name}, Options{})
+	if err != nil {
+		return nil, err
+	}
+	i.name = name
 	return i, nil
 }
 

@@ -24,6 +24,9 @@ const (
 var arrows = map[string][]string{
 	"pkg/apis/virtualization/v1alpha1": {},
 	"pkg/source":                       {},
+	"pkg/registry":                     {"pkg/source", "pkg/format/refusal"},
+	"pkg/layer":                        {"pkg/format/refusal", "pkg/format/compress"},
+	"pkg/rootfs":                       {"pkg/format/refusal", "pkg/format/confine"},
 	"pkg/format":                       {"pkg/format/refusal", "pkg/format/confine", "pkg/format/nbd"},
 	"pkg/format/refusal":               {},
 	"pkg/format/confine":               {"pkg/format/refusal"},
