@@ -17,7 +17,7 @@ import (
 // credentials are what the importer is given to read a source: the contents of its
 // --secret-dir and --ca-dir. They are copied to the system namespace for the life of the import.
 type credentials struct {
-	secret map[string][]byte // the copied Secret; a key with a dot in front of its number is a header
+	secret map[string][]byte // the copied Secret: keys of the user's, a docker configuration, headers
 	ca     *corev1.ConfigMap // the copied ConfigMap's data; nil without one
 	// references are the objects they came from, as they were.
 	references []v1alpha1.ObservedReference
@@ -29,58 +29,80 @@ func credentialKeys() []string {
 	return []string{"username", "password", "accessKeyId", "secretKey", "token"}
 }
 
+// headerKeys begins the keys of headers in the copied Secret.
+const headerKeys = "headers."
+
 // headerKey is the key of the n-th header in the copied Secret. It is mounted as headers/<n>.
-func headerKey(n int) string { return fmt.Sprintf("headers.%03d", n) }
+func headerKey(n int) string { return fmt.Sprintf("%s%03d", headerKeys, n) }
 
 // readCredentials reads what an import's source refers to, by name and from the API server:
 // Secrets of users are never listed, watched or cached. waiting says what is missing.
 func readCredentials(ctx context.Context, live client.Reader, namespace string, source *v1alpha1.DiskSource) (*credentials, *state, error) {
 	creds := &credentials{secret: map[string][]byte{}}
-	http := source.HTTP
-	if http == nil {
-		return creds, nil, nil
+	read := creds.readRegistry
+	if source.HTTP != nil {
+		read = creds.readHTTP
 	}
+	if waiting, err := read(ctx, live, namespace, source); waiting != nil || err != nil {
+		return nil, waiting, err
+	}
+	return creds, nil, nil
+}
+
+// readHTTP reads the credentials, headers and certificates for a web server.
+func (c *credentials) readHTTP(ctx context.Context, live client.Reader, namespace string, source *v1alpha1.DiskSource) (*state, error) {
+	http := source.HTTP
 	if http.SecretRef != "" {
-		secret, waiting, err := creds.readSecret(ctx, live, namespace, http.SecretRef)
+		secret, waiting, err := c.readSecret(ctx, live, namespace, http.SecretRef)
 		if waiting != nil || err != nil {
-			return nil, waiting, err
+			return waiting, err
 		}
-		if secret.Type == corev1.SecretTypeServiceAccountToken {
-			waiting := blocked(reasonSecretInvalid, "Secret %s is the token of a service account, which is never sent to a source: name another Secret", http.SecretRef)
-			return nil, &waiting, nil
+		if waiting := refuseToken(secret); waiting != nil {
+			return waiting, nil
 		}
-		for _, key := range credentialKeys() {
-			if value, ok := secret.Data[key]; ok {
-				creds.secret[key] = value
-			}
-		}
-		if !usable(creds.secret) {
+		c.copyKeys(secret)
+		if !usable(c.secret) {
 			waiting := blocked(reasonSecretInvalid, "Secret %s holds neither username and password nor token: add them, the import goes on by itself", http.SecretRef)
-			return nil, &waiting, nil
+			return &waiting, nil
 		}
 	}
 	headers := 0
 	for _, header := range http.ExtraHeaders {
-		creds.secret[headerKey(headers)] = []byte(header)
+		c.secret[headerKey(headers)] = []byte(header)
 		headers++
 	}
 	for _, name := range http.SecretExtraHeaders {
-		secret, waiting, err := creds.readSecret(ctx, live, namespace, name)
+		secret, waiting, err := c.readSecret(ctx, live, namespace, name)
 		if waiting != nil || err != nil {
-			return nil, waiting, err
+			return waiting, err
 		}
 		for _, key := range sortedKeys(secret.Data) {
-			creds.secret[headerKey(headers)] = secret.Data[key]
+			c.secret[headerKey(headers)] = secret.Data[key]
 			headers++
 		}
 	}
-	if http.CertConfigMap != "" {
-		waiting, err := creds.readCA(ctx, live, namespace, http.CertConfigMap)
-		if waiting != nil || err != nil {
-			return nil, waiting, err
+	if http.CertConfigMap == "" {
+		return nil, nil
+	}
+	return c.readCA(ctx, live, namespace, http.CertConfigMap)
+}
+
+// copyKeys copies what the importer knows of a Secret.
+func (c *credentials) copyKeys(secret *corev1.Secret) {
+	for _, key := range credentialKeys() {
+		if value, ok := secret.Data[key]; ok {
+			c.secret[key] = value
 		}
 	}
-	return creds, nil, nil
+}
+
+// refuseToken refuses a Secret with the token of a service account; nil for any other.
+func refuseToken(secret *corev1.Secret) *state {
+	if secret.Type != corev1.SecretTypeServiceAccountToken {
+		return nil
+	}
+	waiting := blocked(reasonSecretInvalid, "Secret %s is the token of a service account, which is never sent to a source: name another Secret", secret.Name)
+	return &waiting
 }
 
 func (c *credentials) readSecret(ctx context.Context, live client.Reader, namespace, name string) (*corev1.Secret, *state, error) {
@@ -133,7 +155,11 @@ func (c *credentials) objects(namespace string, imp *v1alpha1.VMDiskImport) []cl
 	}
 	var objects []client.Object
 	if len(c.secret) > 0 {
-		objects = append(objects, &corev1.Secret{ObjectMeta: meta, Data: c.secret})
+		secret := &corev1.Secret{ObjectMeta: meta, Data: c.secret}
+		if _, ok := c.secret[corev1.DockerConfigJsonKey]; ok {
+			secret.Type = corev1.SecretTypeDockerConfigJson // the one that a node takes
+		}
+		objects = append(objects, secret)
 	}
 	if c.ca != nil {
 		objects = append(objects, &corev1.ConfigMap{ObjectMeta: meta, Data: c.ca.Data, BinaryData: c.ca.BinaryData})
@@ -145,8 +171,11 @@ func (c *credentials) objects(namespace string, imp *v1alpha1.VMDiskImport) []cl
 func changed(ctx context.Context, live client.Reader, imp *v1alpha1.VMDiskImport) (bool, error) {
 	for _, reference := range imp.Status.References {
 		var object client.Object = &corev1.Secret{}
-		if reference.Kind == "ConfigMap" {
+		switch reference.Kind {
+		case "ConfigMap":
 			object = &corev1.ConfigMap{}
+		case "ServiceAccount":
+			object = &corev1.ServiceAccount{}
 		}
 		err := live.Get(ctx, types.NamespacedName{Namespace: imp.Namespace, Name: reference.Name}, object)
 		if apierrors.IsNotFound(err) {

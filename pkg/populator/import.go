@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/importer"
 )
 
 const (
@@ -118,16 +119,23 @@ func (c *importController) finish(ctx context.Context, imp *v1alpha1.VMDiskImpor
 	if gone, err := c.clearAttempts(ctx, ofClaim(imp.Spec.ClaimRef.UID)); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
-	result := imp.Status.Result
-	done := state{phase: v1alpha1.PhaseSucceeded, reason: reasonSucceeded, message: fmt.Sprintf(
-		"the disk of %s is on its volume: %s, %s read in %s s",
-		formatBytes(result.VirtualSize), result.SourceFormat, formatBytes(result.TransferredBytes), result.Seconds)}
+	done := state{phase: v1alpha1.PhaseSucceeded, reason: reasonSucceeded, message: succeeded(imp.Status.Result)}
 	if err := c.record(ctx, imp, done, nil); err != nil {
 		return ctrl.Result{}, err
 	}
 	c.tell(imp, corev1.EventTypeNormal, eventSucceeded, done.message)
 	c.wake(claimOf(imp))
 	return ctrl.Result{}, nil
+}
+
+// succeeded sums up what is on the volume now.
+func succeeded(r *v1alpha1.ImportResult) string {
+	if r.Content == importer.ContentFiles {
+		return fmt.Sprintf("the files of the image are on their volume: %s read, %s written in %s s",
+			formatBytes(r.TransferredBytes), formatBytes(r.WrittenBytes), r.Seconds)
+	}
+	return fmt.Sprintf("the disk of %s is on its volume: %s, %s read in %s s",
+		formatBytes(r.VirtualSize), r.SourceFormat, formatBytes(r.TransferredBytes), r.Seconds)
 }
 
 // giveUp clears up after an import that failed, PVC' with its volume included, and starts it anew
@@ -172,7 +180,7 @@ func (c *importController) outdated(ctx context.Context, imp *v1alpha1.VMDiskImp
 		return "the VMDiskImage was changed", err
 	}
 	if other, err := changed(ctx, c.live, imp); other || err != nil {
-		return "a Secret or ConfigMap of the VMDiskImage was changed", err
+		return "a Secret, ConfigMap or service account that the VMDiskImage uses was changed", err
 	}
 	return "", nil
 }

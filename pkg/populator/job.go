@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spf13/pflag"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -51,15 +52,14 @@ type attempt struct {
 
 // options are the importer's flags for an attempt.
 func (a *attempt) options() importer.Options {
-	o := importer.Options{
-		Source:         sourceURL(&a.spec.Source),
-		Target:         targetDirectory,
-		TargetFormat:   cmp.Or(string(a.spec.Format), importer.FormatRaw),
-		SourceFormat:   importer.FormatAuto,
-		Checksum:       a.spec.Checksum,
-		Progress:       importer.ProgressJSON,
-		TerminationLog: terminationLog,
-	}
+	var o importer.Options
+	o.BindFlags(pflag.NewFlagSet(importerContainer, pflag.ContinueOnError)) // for the defaults
+	o.Source = sourceURL(&a.spec.Source)
+	o.Target = targetDirectory
+	o.TargetFormat = cmp.Or(string(a.spec.Format), importer.FormatRaw)
+	o.Checksum = a.spec.Checksum
+	o.Progress = importer.ProgressJSON
+	o.TerminationLog = terminationLog
 	if isBlock(a.claim) {
 		o.Target = targetDevice
 	}
@@ -68,6 +68,16 @@ func (a *attempt) options() importer.Options {
 	}
 	if a.spec.Size != nil {
 		o.TargetSize = importer.Size(a.spec.Size.Value())
+	}
+	if pulledByNode(&a.spec.Source) {
+		o.Source = "file://" + diskDirectory
+		return o // the node has the credentials
+	}
+	if registry := a.spec.Source.Registry; registry != nil {
+		o.Content = cmp.Or(string(registry.Content), importer.ContentAuto)
+	}
+	if architecture := architectureOf(&a.spec.Source); architecture != "" {
+		o.Platform = "linux/" + architecture
 	}
 	if len(a.credentials.secret) > 0 {
 		o.SecretDir = secretDirectory
@@ -122,7 +132,7 @@ func attemptAnnotations(a *attempt) map[string]string {
 }
 
 // podTemplate merges the operator's template into ours. What the import's safety hangs on is
-// set again after the merge: arguments, volumes, labels, our finalizer, no token, no restarts.
+// set again after the merge: arguments, volumes, the architecture, labels, our finalizer, no token, no restarts.
 func podTemplate(a *attempt) (*corev1.PodTemplateSpec, error) {
 	ours := ourTemplate(a)
 	if len(a.template) == 0 {
@@ -151,6 +161,10 @@ func podTemplate(a *attempt) (*corev1.PodTemplateSpec, error) {
 	result.Finalizers = ours.Finalizers
 	result.Spec.RestartPolicy = ours.Spec.RestartPolicy
 	result.Spec.AutomountServiceAccountToken = ours.Spec.AutomountServiceAccountToken
+	if result.Spec.NodeSelector == nil {
+		result.Spec.NodeSelector = map[string]string{}
+	}
+	maps.Copy(result.Spec.NodeSelector, ours.Spec.NodeSelector)
 	for i := range result.Spec.Containers {
 		if c := &result.Spec.Containers[i]; c.Name == importerContainer {
 			c.Command, c.Args = nil, ours.Spec.Containers[0].Args
@@ -240,7 +254,7 @@ func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
 		}}})
 		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: "ca", MountPath: caDirectory, ReadOnly: true})
 	}
-	return &corev1.PodTemplateSpec{
+	template := &corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: attemptLabels(a), Annotations: attemptAnnotations(a), Finalizers: []string{finalizerPod}},
 		Spec: corev1.PodSpec{
 			RestartPolicy:                 corev1.RestartPolicyNever,
@@ -256,6 +270,22 @@ func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
 			Volumes:    volumes,
 		},
 	}
+	if pulledByNode(&a.spec.Source) {
+		pullByNode(a, &template.Spec)
+	}
+	return template
+}
+
+// pullByNode has the node pull the image of an attempt and mount it, on a node of the image's architecture.
+func pullByNode(a *attempt, spec *corev1.PodSpec) {
+	spec.Volumes = append(spec.Volumes, imageVolumeOf(&a.spec.Source))
+	spec.Containers[0].VolumeMounts = append(spec.Containers[0].VolumeMounts, corev1.VolumeMount{Name: imageVolume, MountPath: imageDirectory, ReadOnly: true})
+	if len(a.credentials.secret) > 0 {
+		spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: copyName(a.claim.UID)}}
+	}
+	if architecture := architectureOf(&a.spec.Source); architecture != "" {
+		spec.NodeSelector = map[string]string{corev1.LabelArchStable: architecture}
+	}
 }
 
 // secretVolume mounts the copied Secret as the importer's --secret-dir: credentials at its top,
@@ -263,7 +293,11 @@ func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
 func secretVolume(a *attempt) corev1.Volume {
 	var items []corev1.KeyToPath
 	for _, key := range slices.Sorted(maps.Keys(a.credentials.secret)) {
-		items = append(items, corev1.KeyToPath{Key: key, Path: strings.Replace(key, ".", "/", 1)})
+		path := key
+		if n, ok := strings.CutPrefix(key, headerKeys); ok {
+			path = "headers/" + n
+		}
+		items = append(items, corev1.KeyToPath{Key: key, Path: path})
 	}
 	return corev1.Volume{Name: "secret", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 		SecretName: copyName(a.claim.UID), Items: items, DefaultMode: ptr.To[int32](0o440),

@@ -2,6 +2,7 @@ package populator
 
 import (
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -62,7 +63,47 @@ func attempts(t *testing.T) map[string]*attempt {
 	template, err := readJobTemplate(path)
 	require.NoError(t, err)
 	templated.template = template
-	return map[string]*attempt{"filesystem": testAttempt(), "block": block, "private": private, "templated": templated}
+	all := map[string]*attempt{"filesystem": testAttempt(), "block": block, "private": private, "templated": templated}
+	maps.Copy(all, registryAttempts(t, template))
+	return all
+}
+
+// registryAttempts are those that read images from registries.
+func registryAttempts(t *testing.T, template []byte) map[string]*attempt {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "apis", "virtualization", "v1alpha1", "testdata", "seed.yaml"))
+	require.NoError(t, err)
+	image := &v1alpha1.VMDiskImage{}
+	require.NoError(t, yaml.UnmarshalStrict(text, image))
+	seed := testAttempt()
+	seed.spec.ImageSpec = image.Spec.ImageSpec
+
+	config := &credentials{secret: map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{"registry.example.org":{"auth":"canary"}}}`)}}
+	registry := testAttempt()
+	registry.claim.Spec.VolumeMode = ptr.To(corev1.PersistentVolumeBlock)
+	registry.spec.Source = v1alpha1.DiskSource{Registry: &v1alpha1.RegistrySource{
+		URL: "docker://registry.example.org/disks/debian:12", Content: v1alpha1.ImageContentRootfs,
+		Platform: &v1alpha1.ImagePlatform{Architecture: "arm64"},
+	}}
+	registry.credentials = &credentials{secret: config.secret, ca: &corev1.ConfigMap{Data: map[string]string{"ca.pem": "canary"}}}
+
+	files := testAttempt()
+	files.spec.Source = v1alpha1.DiskSource{Registry: &v1alpha1.RegistrySource{
+		URL: "docker://registry.example.org/tools:1", Content: v1alpha1.ImageContentFiles,
+	}}
+
+	node := testAttempt()
+	node.spec.Source = v1alpha1.DiskSource{Registry: &v1alpha1.RegistrySource{
+		URL: "docker://registry.example.org/disks/debian:12", PullMethod: v1alpha1.PullMethodNode, Content: v1alpha1.ImageContentAuto,
+	}}
+
+	pinned := testAttempt()
+	pinned.spec.Source = v1alpha1.DiskSource{Registry: &v1alpha1.RegistrySource{
+		URL:        "docker://registry.example.org/disk@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+		PullMethod: v1alpha1.PullMethodNode, Content: v1alpha1.ImageContentDisk, Platform: &v1alpha1.ImagePlatform{Architecture: "arm64"},
+	}}
+	pinned.credentials, pinned.template = config, template
+	return map[string]*attempt{"seed": seed, "registry": registry, "files": files, "node": node, "node-templated": pinned}
 }
 
 func TestImportJob(t *testing.T) {
@@ -81,6 +122,16 @@ func TestImportJob(t *testing.T) {
 			want, err := os.ReadFile(golden)
 			require.NoError(t, err)
 			require.Equal(t, string(want), string(got))
+		})
+	}
+}
+
+// TestImporterTakesItsArguments: the importer finds nothing wrong with the arguments that Jobs give it.
+func TestImporterTakesItsArguments(t *testing.T) {
+	for name, a := range attempts(t) {
+		t.Run(name, func(t *testing.T) {
+			options := a.options()
+			require.NoError(t, options.Validate())
 		})
 	}
 }

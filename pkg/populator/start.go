@@ -25,11 +25,19 @@ func (c *importController) start(ctx context.Context, imp *v1alpha1.VMDiskImport
 		return c.fail(ctx, imp, outcome{reason: reasonFormatNeedsFiles,
 			message: "format qcow2 needs a Filesystem volume, and the claim has volumeMode Block: ask for format raw, or for a Filesystem claim"})
 	}
+	if registry := imp.Spec.Source.Registry; registry != nil && registry.Content == v1alpha1.ImageContentFiles && isBlock(claim) {
+		return c.fail(ctx, imp, outcome{reason: reasonContentNeedsFiles,
+			message: "content files needs a Filesystem volume, and the claim has volumeMode Block: ask for content rootfs, or for a Filesystem claim"})
+	}
+	if imageStreamOf(&imp.Spec.Source) != "" && imp.Status.ResolvedReference == "" {
+		return c.resolve(ctx, imp)
+	}
+	source := sourceOf(imp)
 	// The place comes first: nothing is read for an import that has to wait in line.
-	if waiting, err := c.place(ctx, imp); waiting != nil || err != nil {
+	if waiting, err := c.place(ctx, imp, source); waiting != nil || err != nil {
 		return c.wait(ctx, imp, waiting, err)
 	}
-	credentials, waiting, err := readCredentials(ctx, c.live, imp.Namespace, &imp.Spec.Source)
+	credentials, waiting, err := readCredentials(ctx, c.live, imp.Namespace, source)
 	if waiting != nil || err != nil {
 		return c.wait(ctx, imp, waiting, err)
 	}
@@ -41,14 +49,16 @@ func (c *importController) start(ctx context.Context, imp *v1alpha1.VMDiskImport
 	if clean, err := c.ready(ctx, imp); err != nil || !clean {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
+	spec := imp.Spec
+	spec.Source = *source
 	return c.launch(ctx, imp, &attempt{
-		number: imp.Status.Attempts + 1, importUID: imp.UID, spec: imp.Spec, claim: claim, target: target,
+		number: imp.Status.Attempts + 1, importUID: imp.UID, spec: spec, claim: claim, target: target,
 		credentials: credentials, scratch: imp.Status.ScratchRequired, image: c.importerImage, template: c.template,
 	})
 }
 
 // place takes a place among the imports that run, or says why there is none.
-func (c *importController) place(ctx context.Context, imp *v1alpha1.VMDiskImport) (*state, error) {
+func (c *importController) place(ctx context.Context, imp *v1alpha1.VMDiskImport, source *v1alpha1.DiskSource) (*state, error) {
 	var pods corev1.PodList
 	if err := c.client.List(ctx, &pods, client.InNamespace(c.namespace), client.HasLabels{labelClaimUID}); err != nil {
 		return nil, fmt.Errorf("listing importer pods: %w", err)
@@ -59,7 +69,7 @@ func (c *importController) place(ctx context.Context, imp *v1alpha1.VMDiskImport
 			running[claim] = pods.Items[i].Annotations[annotationHost]
 		}
 	}
-	why, ok := c.queue.enter(claimOf(imp), hostOf(&imp.Spec.Source), imp.CreationTimestamp.Time, c.clock.Now(), running)
+	why, ok := c.queue.enter(claimOf(imp), hostOf(source), imp.CreationTimestamp.Time, c.clock.Now(), running)
 	if !ok {
 		return &state{phase: v1alpha1.PhaseQueued, reason: reasonQueued, message: why}, nil
 	}
@@ -208,6 +218,9 @@ func (c *importController) launch(ctx context.Context, imp *v1alpha1.VMDiskImpor
 // refused tells the user of an object that the API server does not take: a quota, an admission policy, a
 // Secret that is too large. What was created before it is cleared away at the next start.
 func (c *importController) refused(ctx context.Context, imp *v1alpha1.VMDiskImport, object client.Object, err error) (ctrl.Result, error) {
+	if pulledByNode(&imp.Spec.Source) && refusesImageVolume(err) {
+		return c.fail(ctx, imp, noImageVolumes("the API server says: "+err.Error()))
+	}
 	err = fmt.Errorf("creating %T %s: %w", object, object.GetName(), err)
 	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsBadRequest(err) {
 		waiting := blocked(reasonPodNotCreated, "%s", err)

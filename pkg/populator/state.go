@@ -41,6 +41,11 @@ const (
 	reasonHandOverWaits        = "HandOverWaits"
 	reasonForeignVolume        = "BoundToForeignVolume"
 	reasonFormatNeedsFiles     = "FormatNeedsFilesystem"
+	reasonContentNeedsFiles    = "ContentNeedsFilesystem"
+	reasonImageStreamNotFound  = "ImageStreamNotFound"
+	// reasonImageStreamUnsupported and reasonImageVolumeUnsupported: the cluster has no such thing.
+	reasonImageStreamUnsupported = "ImageStreamUnsupported"
+	reasonImageVolumeUnsupported = "ImageVolumeUnsupported"
 )
 
 // state is what an import says of itself: a phase for people, a reason and a message

@@ -17,10 +17,12 @@ func podWaiting(pod *corev1.Pod, events []corev1.Event, now time.Time) state {
 		if waiting == nil {
 			continue
 		}
-		switch waiting.Reason {
-		case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable":
-			return blocked(reasonImagePullFailed, "pulling the importer image %s: %s", status.Image, pullMessage(waiting, events))
-		case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+		switch {
+		case isPullFailure(waiting.Reason):
+			return pullWaiting(pod, waiting, events)
+		case strings.HasPrefix(waiting.Message, "ImageVolumeMountFailed"):
+			return blocked(reasonMountFailed, "node %s cannot mount image %s: %s: if it never can, %s", pod.Spec.NodeName, nodeImage(&pod.Spec), waiting.Message, insteadOfNode)
+		case waiting.Reason == "CreateContainerConfigError", waiting.Reason == "CreateContainerError", waiting.Reason == "RunContainerError":
 			return blocked(waiting.Reason, "starting the importer: %s", waiting.Message)
 		}
 	}
@@ -39,6 +41,15 @@ func podWaiting(pod *corev1.Pod, events []corev1.Event, now time.Time) state {
 		return blocked(reasonMountFailed, "mounting the volume: %s", event.Message)
 	}
 	return pending(reasonStarting, "the importer is starting")
+}
+
+// pullWaiting says which image a node cannot pull: the importer's own, or that of the import's source.
+func pullWaiting(pod *corev1.Pod, waiting *corev1.ContainerStateWaiting, events []corev1.Event) state {
+	image := failingImage(pod, waiting, events)
+	if image == nodeImage(&pod.Spec) {
+		return blocked(reasonImagePullFailed, "node %s cannot pull %s, try %d of %d: %s", pod.Spec.NodeName, image, max(failedPulls(image, events), 1), maxPulls, pullMessage(waiting, events))
+	}
+	return blocked(reasonImagePullFailed, "pulling the importer image %s: %s", image, pullMessage(waiting, events))
 }
 
 // unreachable reports whether the node of a pod no longer answers for it: the pod should have ended long

@@ -28,6 +28,9 @@ func (c *importController) watch(ctx context.Context, imp *v1alpha1.VMDiskImport
 		// The Job was created and its record was not written, or is not in our cache yet.
 		return ctrl.Result{RequeueAfter: clearAgain}, c.adopt(ctx, imp, job, n)
 	}
+	if volumesDropped(imp, job) {
+		return c.fail(ctx, imp, noImageVolumes("the API server drops them"))
+	}
 	var pods corev1.PodList
 	if err := c.client.List(ctx, &pods, client.InNamespace(c.namespace), client.MatchingLabels{
 		labelImportUID: string(imp.UID), labelAttempt: strconv.Itoa(int(imp.Status.Attempts))}); err != nil {
@@ -41,7 +44,7 @@ func (c *importController) watch(ctx context.Context, imp *v1alpha1.VMDiskImport
 	}
 	pod := &pods.Items[0]
 	if o, ended := readOutcome(pod); ended {
-		return c.conclude(ctx, imp, job, o)
+		return c.conclude(ctx, imp, job, ofNodePull(pod, o))
 	}
 	switch {
 	case unreachable(pod, c.clock.Now()):
@@ -70,12 +73,16 @@ func (c *importController) explain(ctx context.Context, imp *v1alpha1.VMDiskImpo
 			return c.retry(ctx, imp, outcome{reason: reasonNodeRefused, message: "the storage class has no room on the node of the claim's consumer: another one is asked for"})
 		}
 	}
-	return ctrl.Result{RequeueAfter: lookAgain}, c.record(ctx, imp, podWaiting(pod, c.eventsOf(ctx, uids...), c.clock.Now()), nil)
+	events := c.eventsOf(ctx, uids...)
+	if o, ok := nodeCannot(pod, events); ok {
+		return c.fail(ctx, imp, o)
+	}
+	return ctrl.Result{RequeueAfter: lookAgain}, c.record(ctx, imp, podWaiting(pod, events, c.clock.Now()), nil)
 }
 
 // adopt writes the record of an attempt whose Job exists already.
 func (c *importController) adopt(ctx context.Context, imp *v1alpha1.VMDiskImport, job *batchv1.Job, n int32) error {
-	credentials, _, err := readCredentials(ctx, c.live, imp.Namespace, &imp.Spec.Source)
+	credentials, _, err := readCredentials(ctx, c.live, imp.Namespace, sourceOf(imp))
 	if err != nil {
 		return err
 	}
@@ -222,7 +229,7 @@ func jobFailed(job *batchv1.Job) string {
 
 func importResult(r *importer.Result, now time.Time) *v1alpha1.ImportResult {
 	return &v1alpha1.ImportResult{
-		SourceFormat: r.SourceFormat, VirtualSize: r.VirtualSize, Digest: r.Digest, ETag: r.ETag, LastModified: r.LastModified,
+		Content: r.Content, SourceFormat: r.SourceFormat, VirtualSize: r.VirtualSize, Digest: r.Digest, ETag: r.ETag, LastModified: r.LastModified,
 		TransferredBytes: r.TransferredBytes, WrittenBytes: r.WrittenBytes, ScratchBytes: r.ScratchBytes, Passes: r.Passes,
 		Seconds: strconv.FormatFloat(r.Seconds, 'f', 1, 64), Time: metav1.NewTime(now),
 	}

@@ -135,8 +135,8 @@ type RegistrySource struct {
 	PullMethod PullMethod `json:"pullMethod,omitempty"`
 
 	// secretRef names a Secret in this namespace with the credentials: one of type
-	// kubernetes.io/dockerconfigjson, username and password, or accessKeyId and secretKey.
-	// They are sent to the registry only, never to where it redirects. Without secretRef the
+	// kubernetes.io/dockerconfigjson, username and password (or accessKeyId and secretKey), or
+	// with pullMethod pod a token. They are sent to the registry only, never to where it redirects. Without secretRef the
 	// image pull secrets of this namespace's service account "default" are used.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional

@@ -190,6 +190,9 @@ type ImportFailure struct {
 
 // ImportResult is what the importer found out about a disk that it imported.
 type ImportResult struct {
+	// content is what was found in a container image: containerDisk, artifact, rootfs or files.
+	// +optional
+	Content string `json:"content,omitempty"`
 	// sourceFormat is the format the image was served in.
 	// +optional
 	SourceFormat string `json:"sourceFormat,omitempty"`
