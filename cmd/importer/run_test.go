@@ -56,7 +56,7 @@ func runStalling(t *testing.T, o importer.Options, stall time.Duration) (importe
 
 func runChanged(t *testing.T, o importer.Options, stall time.Duration, change func(p *importer.Parts)) (importer.Result, string, *fakeClock) {
 	t.Helper()
-	o.TargetFormat, o.SourceFormat, o.Progress = importer.FormatRaw, importer.FormatAuto, importer.ProgressJSON
+	o.TargetFormat, o.SourceFormat, o.Content, o.Progress = importer.FormatRaw, importer.FormatAuto, importer.ContentAuto, importer.ProgressJSON
 	before := goleak.IgnoreCurrent()
 	clock := &fakeClock{now: time.Now()}
 	parts := wire(o)
