@@ -21,12 +21,17 @@ type Credentials struct {
 	header http.Header
 }
 
-// BasicCredentials are those of a user.
-func BasicCredentials(user, password string) Credentials {
-	r := http.Request{Header: http.Header{}}
-	r.SetBasicAuth(user, password)
-	return Credentials{header: r.Header}
+// Authorized are credentials of one Authorization header; empty is none.
+func Authorized(authorization string) Credentials {
+	c := Credentials{header: http.Header{}}
+	if authorization != "" {
+		c.header.Set("Authorization", authorization)
+	}
+	return c
 }
+
+// Authorization is the header of that name, empty for none.
+func (c Credentials) Authorization() string { return c.header.Get("Authorization") }
 
 // ReadCredentials reads a directory of secrets, as Kubernetes mounts one:
 //   - username and password, or accessKeyId and secretKey as KubeVirt calls them: basic authentication;
@@ -72,7 +77,8 @@ func (c *Credentials) readAuthorization(dir string) error {
 			return fmt.Errorf("%s must not hold a colon", pair[0])
 		case hasUser:
 			ways = append(ways, pair[0])
-			c.header.Set("Authorization", BasicCredentials(user, password).header.Get("Authorization"))
+			r := http.Request{Header: c.header}
+			r.SetBasicAuth(user, password)
 		}
 	}
 	token, hasToken, err := readSecret(filepath.Join(dir, "token"))
