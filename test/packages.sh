@@ -33,6 +33,7 @@ images       mmdebstrap     makes root filesystems from Debian packages
 e2e          qemu-utils     qemu-img, makes and reads disks
 e2e          xz-utils       packs images
 e2e          zstd           packs images
+e2e          e2fsprogs      e2fsck and debugfs, read file systems
 verify       git            tells whether the tree is clean
 demo         mmdebstrap     makes the Debian disk
 demo         e2fsprogs      mke2fs, the filesystem of the disk

@@ -135,14 +135,20 @@ func wrongChecksum(spec *v1alpha1.VMDiskImageSpec) {
 	spec.Checksum = "sha256:" + strings.Repeat("00", 32)
 }
 
-// backed is a qcow2 image that names a backing file which is there in every importer.
+// backed serves it.
 func (f *fixture) backed() server.File {
+	f.Helper()
+	return server.File{Blob: f.Upload("backed.qcow2", f.backedContent())}
+}
+
+// backedContent is a qcow2 image that names a backing file which is there in every importer.
+func (f *fixture) backedContent() []byte {
 	f.Helper()
 	path := filepath.Join(f.TempDir(), "backed.qcow2")
 	f.qemuImg("create", "-q", "-f", "qcow2", "-u", "-F", "raw", "-b", "/etc/passwd", path, fmt.Sprint(diskSize))
 	content, err := os.ReadFile(path)
 	require.NoError(f, err)
-	return server.File{Blob: f.Upload("backed.qcow2", content)}
+	return content
 }
 
 // TestRefusesWhatDoesNotFit refuses a disk that is too large before the download, and says a

@@ -31,9 +31,9 @@ const (
 	caKey = "ca.crt"
 )
 
-// installWeb starts the image server in a namespace of its own.
+// installWeb starts the image server and the registry in a namespace of their own.
 func (c *cluster) installWeb(ctx context.Context) error {
-	certificate, err := newCertificate("*." + c.webNamespace() + ".svc")
+	certificate, err := newCertificate("*."+c.webNamespace()+".svc", seedHost)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,10 @@ func (c *cluster) installWeb(ctx context.Context) error {
 			return fmt.Errorf("starting the image server: %w", err)
 		}
 	}
-	return c.waitPod(ctx, client.ObjectKey{Namespace: meta.Namespace, Name: meta.Name})
+	if err := c.waitPod(ctx, client.ObjectKey{Namespace: meta.Namespace, Name: meta.Name}); err != nil {
+		return err
+	}
+	return c.installRegistry(ctx)
 }
 
 // waitPod waits until a pod is ready.
@@ -105,8 +108,8 @@ func webProbe() *corev1.Probe {
 // certificate is a server's certificate with the CA that signed it, all in PEM.
 type certificate struct{ ca, certificate, key []byte }
 
-// newCertificate makes a CA of its own and a certificate for the DNS name.
-func newCertificate(dnsName string) (certificate, error) {
+// newCertificate makes a CA of its own and a certificate for DNS names.
+func newCertificate(dnsNames ...string) (certificate, error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return certificate{}, fmt.Errorf("making a CA: %w", err)
@@ -125,7 +128,7 @@ func newCertificate(dnsName string) (certificate, error) {
 		return certificate{}, fmt.Errorf("making a certificate: %w", err)
 	}
 	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: dnsName}, DNSNames: []string{dnsName},
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: dnsNames[0]}, DNSNames: dnsNames,
 		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gild-project/gild/test/imageserver/server"
+	"github.com/gild-project/gild/test/imageserver/tree"
 	"github.com/gild-project/gild/test/imageserver/verify"
 )
 
@@ -67,6 +68,18 @@ func writeReport(path string, size int64, file string) error {
 	if err != nil {
 		return err
 	}
+	return writeJSON(file, report)
+}
+
+func writeTree(dir, file string) error {
+	entries, err := tree.Of(dir)
+	if err != nil {
+		return err
+	}
+	return writeJSON(file, entries)
+}
+
+func writeJSON(file string, report any) error {
 	text, err := json.Marshal(report)
 	if err != nil {
 		return fmt.Errorf("encoding the report: %w", err)

@@ -1,7 +1,7 @@
 // Command imageserver is what the end-to-end tests run inside the cluster: a web
 // server of disk images that misbehaves on demand (serve), a reader that proves what
-// a volume holds (verify), a writer that leaves no room on a volume (fill), and a caller that
-// proves what a pod cannot reach (dial).
+// a volume holds (verify), a lister of its files (tree), a writer that leaves no room on a volume
+// (fill), and a caller that proves what a pod cannot reach (dial).
 package main
 
 import (
@@ -25,7 +25,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("choosing what to do: say serve, verify, fill or dial")
+		return fmt.Errorf("choosing what to do: say serve, verify, tree, fill or dial")
 	}
 	flags := flag.NewFlagSet("imageserver "+args[0], flag.ContinueOnError)
 	switch args[0] {
@@ -46,6 +46,12 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 		return writeReport(*path, *size, *report)
+	case "tree":
+		report := flags.String("report", "/dev/termination-log", "file to write the list to, as JSON")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		return writeTree(flags.Arg(0), *report)
 	case "fill":
 		if err := flags.Parse(args[1:]); err != nil {
 			return err
@@ -57,6 +63,6 @@ func run(ctx context.Context, args []string) error {
 		}
 		return dial(ctx, flags.Arg(0))
 	default:
-		return fmt.Errorf("choosing what to do: %q is none of serve, verify, fill, dial", args[0])
+		return fmt.Errorf("choosing what to do: %q is none of serve, verify, tree, fill, dial", args[0])
 	}
 }
