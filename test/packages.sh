@@ -29,6 +29,7 @@ bench        nginx-light    the server
 bench        pigz           a peer
 bench        zstd           a peer
 bench        xz-utils       a peer
+bench        skopeo         a peer
 images       mmdebstrap     makes root filesystems from Debian packages
 e2e          qemu-utils     qemu-img, makes and reads disks
 e2e          xz-utils       packs images

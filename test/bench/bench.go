@@ -23,6 +23,7 @@ type bench struct {
 
 	program, importer string
 	servers           *servers
+	registry          *registry
 	// disks are what must be on the target, by source file; sums the digests of the sources.
 	disks map[string]corpus.Content
 	sums  map[string]string
@@ -40,7 +41,10 @@ func (b *bench) prepare(ctx context.Context) error {
 	b.importer = filepath.Join(b.dir, "importer")
 	for _, args := range [][]string{
 		{"test/bench/disk.sh", b.forms(), strconv.FormatInt(b.size.virtual, 10), b.size.packages},
+		{"test/bench/layers.sh", b.forms()},
 		{"go", "build", "-o", b.importer, "./cmd/importer"},
+		{"go", "build", "-C", "test/registry", "-o", b.path("registry"), "."},
+		{"go", "build", "-C", "test/registry", "-o", b.path("crane"), "github.com/google/go-containerregistry/cmd/crane"},
 	} {
 		command := exec.CommandContext(ctx, args[0], args[1:]...)
 		command.Stdout, command.Stderr = os.Stderr, os.Stderr
@@ -60,9 +64,17 @@ func (b *bench) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	b.servers, err = startServers(ctx, b.forms())
-	return err
+	if b.servers, err = startServers(ctx, b.forms()); err != nil {
+		return err
+	}
+	if b.registry, err = startRegistry(ctx, b.path("registry"), b.path("images"), b.forms()); err != nil {
+		return errors.Join(err, b.servers.stop())
+	}
+	return b.registry.configure(b.path("registries"))
 }
+
+// path of what is neither a form of the disk nor a target.
+func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
 
 // know reads what the disk and the source of a cell are. It also brings them into memory.
 func (b *bench) know(c cell) error {
@@ -87,7 +99,7 @@ func (b *bench) know(c cell) error {
 }
 
 func (b *bench) close() {
-	if err := b.servers.stop(); err != nil {
+	if err := errors.Join(b.servers.stop(), b.registry.stop()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench: stopping the servers:", err)
 	}
 }
@@ -197,17 +209,31 @@ func (b *bench) stage(ctx context.Context, c cell, s stage) (f figure, err error
 		}
 		defer func() { err = errors.Join(err, v.remove()) }()
 	}
-	before, err := b.servers.cpu(c.link)
+	before, err := b.served(c)
 	if err != nil {
 		return figure{}, err
 	}
 	if f, _, err = b.timed(ctx, s.script, b.environment(c, v)); err != nil {
 		return figure{}, err
 	}
-	after, err := b.servers.cpu(c.link)
+	after, err := b.served(c)
 	f.CPU += after - before
 	f.MiB = 0
 	return f, err
+}
+
+// served is the processor time that the servers of a cell have used, in seconds.
+func (b *bench) served(c cell) (float64, error) {
+	if c.kind.layer == "" {
+		return b.servers.cpu(c.link)
+	}
+	sum, err := processCPU(b.registry.process.Process.Pid)
+	if c.link == limited && err == nil {
+		var own float64
+		own, err = b.servers.cpu(limited)
+		sum += own
+	}
+	return sum, err
 }
 
 // timed runs a script after all that others wrote is on the disk.
@@ -235,6 +261,10 @@ func (b *bench) environment(c cell, v *volume) map[string]string {
 	}
 	if c.checksum {
 		env["SUM"] = b.sums[c.file()]
+	}
+	if c.kind.layer != "" {
+		env["REFERENCE"], env["URL"] = b.registry.reference(c)
+		env["LAYER"], env["REGISTRIES"], env["CRANE"] = b.registry.layers[c.kind.file], b.path("registries"), b.path("crane")
 	}
 	return env
 }

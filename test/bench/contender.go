@@ -7,6 +7,8 @@ const (
 	nbdkit       = "nbdkit, qemu-img"
 	pipe         = "curl | tool | dd"
 	localConvert = "local qemu-img"
+	skopeo       = "skopeo, tar, qemu-img"
+	crane        = "crane | tar, qemu-img"
 )
 
 // contender is one way to fill the target. It ends with the data on the disk and is timed as a
@@ -14,7 +16,8 @@ const (
 type contender struct {
 	name string
 	// script is run by bash with URL, FILE (the source on this machine), FORMAT, SUM (its sha256,
-	// or empty), TARGET, SCRATCH (a folder) and IMPORTER.
+	// or empty), TARGET, SCRATCH (a folder) and IMPORTER. For container disks URL and FILE are the layer, REFERENCE is
+	// the image, LAYER the layer's digest, and there are REGISTRIES (a folder with registries.conf) and CRANE.
 	script string
 	// local tells that it reads the source from this machine: no peer, but a mark.
 	local bool
@@ -22,6 +25,9 @@ type contender struct {
 
 // contenders of a cell, the importer first.
 func contenders(c cell) []contender {
+	if c.kind.layer != "" {
+		return layered(c)
+	}
 	all := []contender{{name: gild, script: `exec "$IMPORTER" --source "$URL" --target "$TARGET" --scratch-dir "$SCRATCH" --progress json ${SUM:+--checksum "sha256:$SUM"}`}}
 	if c.kind.unpack != "" {
 		// Only a fresh file reads as zero where dd leaves holes.
@@ -41,6 +47,21 @@ func contenders(c cell) []contender {
 			script: `qemu-img convert -t writeback -m 16 -W -f "$FORMAT" -O raw "$FILE" "$TARGET"; sync -d "$TARGET"`})
 	}
 	return all
+}
+
+// layered are the contenders of a container disk.
+func layered(c cell) []contender {
+	unpack := ""
+	if c.kind.unpack != "" {
+		unpack = c.kind.unpack + " |"
+	}
+	return []contender{
+		{name: gild, script: `exec "$IMPORTER" --source "docker://$REFERENCE" --registry-config "$REGISTRIES" --target "$TARGET" --scratch-dir "$SCRATCH" --progress json`},
+		{name: skopeo, script: `d=$SCRATCH/image; mkdir -p "$d/x"; skopeo --insecure-policy copy -q --src-tls-verify=false "docker://$REFERENCE" "dir:$d"
+			tar -C "$d/x" -xf "$d/${LAYER#sha256:}"; qemu-img convert -t writeback -f "$FORMAT" -O raw "$d"/x/disk/* "$TARGET"; sync -d "$TARGET"; rm -rf "$d"`},
+		{name: crane, script: `x=$SCRATCH/x; mkdir -p "$x"; "$CRANE" blob --insecure "${REFERENCE%:*}@$LAYER" | ` + unpack + ` tar -C "$x" -xf -
+			qemu-img convert -t writeback -f "$FORMAT" -O raw "$x"/disk/* "$TARGET"; sync -d "$TARGET"; rm -rf "$x"`},
+	}
 }
 
 // Names of the floor's stages.
@@ -79,7 +100,7 @@ func stages(c cell) []stage {
 	case c.kind.packed:
 		all = append(all, stage{name: unpackStage, script: `export I=$FILE F=$FORMAT; nbdkit -U - null "$SIZE" --run 'qemu-img convert -n -m 16 -W -f $F -O raw "$I" "nbd:unix:$unixsocket"'`})
 	}
-	if c.checksum {
+	if c.checksum || c.kind.layer != "" { // the digest of a layer is always compared
 		all = append(all, stage{name: hashStage, script: `exec "$BENCH_PROGRAM" -` + hashFlag + ` "$FILE"`})
 	}
 	return all

@@ -1,5 +1,10 @@
 package main
 
+import (
+	"path/filepath"
+	"strings"
+)
+
 // kind is one form of the disk.
 type kind struct {
 	name string
@@ -11,6 +16,8 @@ type kind struct {
 	unpack string
 	// packed tells that the image has compressed parts: decompressing is a stage of the floor.
 	packed bool
+	// layer is the media type of the layer of a container disk that the file is. It is read from a registry.
+	layer string
 	// checked tells that a checksum changes the path, so that it is measured with one, too.
 	checked bool
 }
@@ -26,8 +33,14 @@ func kinds() []kind {
 		{name: "qcow2 zstd", file: "disk.zstd.qcow2", format: "qcow2", packed: true, checked: true},
 		{name: "vmdk stream", file: "disk.vmdk", format: "vmdk", packed: true},
 		{name: "vhdx", file: "disk.vhdx", format: "vhdx", checked: true},
+		{name: "containerDisk tar", file: "layers/disk.tar", format: "qcow2", layer: "application/vnd.oci.image.layer.v1.tar"},
+		{name: "containerDisk tar+gzip", file: "layers/disk.tar.gz", format: "qcow2", unpack: "pigz -dc", packed: true, layer: "application/vnd.oci.image.layer.v1.tar+gzip"},
+		{name: "containerDisk tar+zstd", file: "layers/disk.tar.zst", format: "qcow2", unpack: "zstd -dcq", packed: true, layer: "application/vnd.oci.image.layer.v1.tar+zstd"},
 	}
 }
+
+// tag of the container disk.
+func (k kind) tag() string { return strings.ReplaceAll(filepath.Base(k.file), ".", "-") }
 
 // Links and targets of cells.
 const (
@@ -72,6 +85,9 @@ func cells() []cell {
 	for _, link := range []string{loopback, limited} {
 		for _, target := range []string{toFile, toBlock} {
 			for _, k := range kinds() {
+				if k.layer != "" && link == limited && target == toBlock {
+					continue // the network decides, not the target
+				}
 				all = append(all, cell{kind: k, target: target, link: link})
 				if k.checked {
 					all = append(all, cell{kind: k, target: target, link: link, checksum: true})

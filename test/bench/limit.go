@@ -38,6 +38,9 @@ const (
 
 // limits are what the importer must reach in a cell.
 func limits(c cell) []limit {
+	if c.kind.layer != "" {
+		return []limit{{theFloor, 1.3}, {skopeo, 0.5}}
+	}
 	if c.link == limited {
 		switch {
 		case c.kind.unpack != "":

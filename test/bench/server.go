@@ -72,14 +72,10 @@ http { access_log off; default_type application/octet-stream; sendfile on; tcp_n
 		return fmt.Errorf("starting nginx: %w", err)
 	}
 	s.urls[loopback] = "http://" + address + "/"
-	for range 100 {
-		connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-		if err == nil {
-			return connection.Close()
-		}
-		time.Sleep(50 * time.Millisecond)
+	if err := answers(ctx, address); err != nil {
+		return fmt.Errorf("starting nginx: %w", err)
 	}
-	return errors.New("starting nginx: it does not answer")
+	return nil
 }
 
 func (s *servers) stop() error {
@@ -110,19 +106,34 @@ func (s *servers) cpu(link string) (float64, error) {
 	}
 	var sum float64
 	for _, worker := range strings.Fields(string(workers)) {
-		stat, err := os.ReadFile(filepath.Join("/proc", worker, "stat"))
+		pid, err := strconv.Atoi(worker)
 		if err != nil {
 			return 0, fmt.Errorf("reading nginx's processor time: %w", err)
 		}
-		// Behind the name in brackets, the 12th and 13th field are the times.
-		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-		for _, field := range fields[11:13] {
-			ticks, err := strconv.ParseFloat(field, 64)
-			if err != nil {
-				return 0, fmt.Errorf("reading nginx's processor time: %w", err)
-			}
-			sum += ticks * clockTick
+		used, err := processCPU(pid)
+		if err != nil {
+			return 0, err
 		}
+		sum += used
+	}
+	return sum, nil
+}
+
+// processCPU is the processor time that a process has used, in seconds.
+func processCPU(pid int) (float64, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("reading a server's processor time: %w", err)
+	}
+	var sum float64
+	// Behind the name in brackets, the 12th and 13th field are the times.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	for _, field := range fields[11:13] {
+		ticks, err := strconv.ParseFloat(field, 64)
+		if err != nil {
+			return 0, fmt.Errorf("reading a server's processor time: %w", err)
+		}
+		sum += ticks * clockTick
 	}
 	return sum, nil
 }
