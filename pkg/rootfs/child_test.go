@@ -30,24 +30,27 @@ func writeAsChild(ctx context.Context, dir string) int {
 	}
 	entries := func(yield func(Entry, error) bool) {
 		n := 0
-		for entry, err := range entriesOf(everything()) {
+		for _, i := range everything() {
 			if n == stop {
-				fmt.Fprintln(os.Stdout, "stopped")
+				say("stopped")
 				_, _ = io.Copy(io.Discard, os.Stdin)
 			}
 			n++
-			if !yield(entry, err) {
+			if !yield(entry(i), nil) {
 				return
 			}
 		}
 	}
-	err = Files(ctx, iter.Seq2[Entry, error](entries), dir, Options{Notice: func(text string) { fmt.Fprintln(os.Stdout, text) }})
+	err = Files(ctx, iter.Seq2[Entry, error](entries), dir, Options{Notice: say})
 	if err != nil {
-		fmt.Fprintln(os.Stdout, err)
+		say(err.Error())
 		return 1
 	}
 	return 0
 }
+
+// say tells the parent.
+func say(text string) { _, _ = fmt.Fprintln(os.Stdout, text) }
 
 // child is this program with the identity that the importer has in a pod: user 107, and a group
 // that the volume belongs to. A user other than root is just itself.

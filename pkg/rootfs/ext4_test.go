@@ -39,7 +39,7 @@ func TestKernelReadsAndWritesExt4(t *testing.T) {
 	for _, size := range []int64{300 << 20, 0} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			f := scratch(t, t.TempDir())
-			items := everything()
+			items := append(everything(), crowd(20000)...)
 			_, err := Ext4(t.Context(), entriesOf(items), f, size, Options{})
 			require.NoError(t, err)
 			dir, unmount := mounted(t, "-o", "loop", f.Name())

@@ -49,13 +49,17 @@ func (i item) sum() string {
 func entriesOf(items []item) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for _, i := range items {
-			h := i.Header
-			h.Size = int64(len(i.content))
-			if !yield(Entry{Header: &h, Content: bytes.NewReader(i.content)}, nil) {
+			if !yield(entry(i), nil) {
 				return
 			}
 		}
 	}
+}
+
+func entry(i item) Entry {
+	h := i.Header
+	h.Size = int64(len(i.content))
+	return Entry{Header: &h, Content: bytes.NewReader(i.content)}
 }
 
 // fromTar returns what is in an archive, and its error as it is.
@@ -117,7 +121,7 @@ const (
 func everything() []item {
 	holes := make([]byte, 3<<20)
 	copy(holes[1<<20:], "in the middle")
-	items := []item{
+	return []item{
 		dir(".", 0o751).owned(3, 4, 0o751),
 		dir("etc", 0o755), file("etc/passwd", "root:x:0:0\n"), file("etc/empty", ""),
 		dir("bin", 0o755), file("bin/su", "#!").owned(0, 0, 0o6755), file("bin/far", "x").owned(4294967294, 70001, 0o000),
@@ -137,10 +141,15 @@ func everything() []item {
 		dir("labelled.d", 0o700).with("user.note", "directory", "security.selinux", strings.Repeat("s", 200)),
 		{Header: file("holes", "").Header, content: holes}, {Header: file("zeros", "").Header, content: make([]byte, 5<<20+1)},
 		{Header: file("large", "").Header, content: noise(9<<20 + 4095)}, {Header: file("aligned", "").Header, content: noise(8192)},
-		file("usr/lib/without/parents", "p"), dir("crowd", 0o755),
+		file("usr/lib/without/parents", "p"),
 	}
-	for n := range 20000 {
-		items = append(items, file(fmt.Sprintf("crowd/one-of-very-many-%05d", n), ""))
+}
+
+// crowd is a directory with so many files.
+func crowd(n int) []item {
+	items := []item{dir("crowd", 0o755)}
+	for i := range n {
+		items = append(items, file(fmt.Sprintf("crowd/one-of-very-many-%05d", i), ""))
 	}
 	return items
 }

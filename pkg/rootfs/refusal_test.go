@@ -102,7 +102,8 @@ func TestFullScratch(t *testing.T) {
 	needRoot(t)
 	dir, _ := mounted(t, "-t", "tmpfs", "-o", "size=12m", "gild-test")
 	f := scratch(t, dir)
-	_, err := Ext4(t.Context(), entriesOf(everything()), f, 512<<20, Options{})
+	big := item{Header: file("big", "").Header, content: noise(20 << 20)}
+	_, err := Ext4(t.Context(), entriesOf([]item{big}), f, 512<<20, Options{})
 	require.Equal(t, noScratchSpace, reasonOf(err), "%v", err)
 	require.NoError(t, f.Truncate(0))
 	require.NoError(t, os.WriteFile(dir+"/other", noise(12<<20-8192), 0o600))
@@ -130,7 +131,7 @@ func TestUnwritableScratch(t *testing.T) {
 }
 
 func FuzzExt4(f *testing.F) {
-	f.Add(archive(everything()[:60]))
+	f.Add(archive(everything()[:30]))
 	f.Fuzz(func(t *testing.T, packed []byte) {
 		_, err := Ext4(t.Context(), fromTar(bytes.NewReader(packed)), scratch(t, t.TempDir()), 64<<20, Options{})
 		// e2fsck finds what is wrong with the file system, whatever the entries are.
@@ -139,7 +140,7 @@ func FuzzExt4(f *testing.F) {
 }
 
 func FuzzFiles(f *testing.F) {
-	f.Add(archive(asFiles()[:60]))
+	f.Add(archive(asFiles()[:30]))
 	f.Fuzz(func(t *testing.T, packed []byte) {
 		top := t.TempDir()
 		volume := top + "/a/volume"
