@@ -50,18 +50,25 @@ func TestCrashAtEveryWrite(t *testing.T) {
 		want v1alpha1.ImportPhase
 		// attempts is the number of Jobs that a run without a crash makes.
 		attempts int
+		image    func() *v1alpha1.VMDiskImage
 	}{
-		{"success", nil, v1alpha1.PhaseSucceeded, 1},
+		{"success", nil, v1alpha1.PhaseSucceeded, 1, privateImage},
 		{"retry, then success", func(attempt int32) (int32, string) {
 			if attempt == 1 {
 				return 1, `{"reason":"ServerError","message":"503"}`
 			}
 			return 0, `{"reason":"Imported","virtualSize":1024,"seconds":1}`
-		}, v1alpha1.PhaseSucceeded, 2},
-		{"failure", func(int32) (int32, string) { return 11, `{"reason":"ChecksumMismatch","message":"x"}` }, v1alpha1.PhaseFailed, 1},
+		}, v1alpha1.PhaseSucceeded, 2, privateImage},
+		{"failure", func(int32) (int32, string) { return 11, `{"reason":"ChecksumMismatch","message":"x"}` }, v1alpha1.PhaseFailed, 1, privateImage},
+		{"image stream, pulled by the node", nil, v1alpha1.PhaseSucceeded, 1, func() *v1alpha1.VMDiskImage {
+			image := streamImage("debian:12")
+			image.Spec.Source.Registry.PullMethod, image.Spec.Source.Registry.SecretRef = v1alpha1.PullMethodNode, "login"
+			return image
+		}},
 	} {
 		run := func(t *testing.T, crashAt int, applied bool) (writes int) {
-			w := newWorld(t, privateImage(), testClaim(), login("pw"), ca(), fastClass())
+			w := newWorld(t, scenario.image(), testClaim(), login("pw"), ca(), fastClass(), stream(t))
+			w.openshift = true
 			w.crashAt, w.applied = crashAt, applied
 			if scenario.end != nil {
 				w.end = scenario.end

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -53,6 +54,12 @@ type world struct {
 	running int
 	// lazy keeps lib-volume-populator from handing over.
 	lazy bool
+	// admit is what the API server does to a Job, or why it takes none; nil takes it as it is.
+	admit func(*batchv1.Job) error
+	// kubelet plays the node for a pod that is not running yet; nil has it run at once.
+	kubelet func(*corev1.Pod)
+	// openshift says that the API server knows image streams.
+	openshift bool
 	// job names seen, to count attempts.
 	jobs map[string]types.UID
 }
@@ -74,9 +81,23 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		WithIndex(&v1alpha1.VMDiskImport{}, indexImportImage, func(o client.Object) []string {
 			return []string{o.(*v1alpha1.VMDiskImport).Spec.ImageRef.Name}
 		}).
+		WithIndex(&corev1.Event{}, "involvedObject.uid", func(o client.Object) []string {
+			return []string{string(o.(*corev1.Event).InvolvedObject.UID)}
+		}).
 		WithObjects(objects...).Build()
 	w.client = interceptor.NewClient(w.store, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if kind := o.GetObjectKind().GroupVersionKind(); kind == imageStreamKind() && !w.openshift {
+				return &meta.NoKindMatchError{GroupKind: kind.GroupKind(), SearchedVersions: []string{kind.Version}}
+			}
+			return c.Get(ctx, key, o, opts...)
+		},
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			if job, ok := o.(*batchv1.Job); ok && w.admit != nil {
+				if err := w.admit(job); err != nil {
+					return err
+				}
+			}
 			return w.write(func() error {
 				if o.GetUID() == "" {
 					o.SetUID(types.UID(fmt.Sprintf("uid-%d", w.writes)))
@@ -232,18 +253,30 @@ func (w *world) playJob(job *batchv1.Job) {
 		pod.Namespace, pod.Name, pod.UID = systemNamespace, job.Name+"-pod", job.UID+"-pod"
 		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "Job", Name: job.Name, UID: job.UID}}
 		require.NoError(w.t, w.store.Create(ctx, pod))
-		pod.Status.Phase = corev1.PodRunning
-		require.NoError(w.t, w.store.Status().Update(ctx, pod))
-		w.countRunning()
+		w.playNode(pod)
 		return
 	}
 	require.NoError(w.t, err)
+	if pod.Status.Phase == corev1.PodPending {
+		w.playNode(pod)
+		return
+	}
 	if pod.Status.Phase != corev1.PodRunning {
 		return
 	}
 	code, message := w.end(attemptOf(job))
 	pod.Status = endedPod(code, "", message).Status
 	require.NoError(w.t, w.store.Status().Update(ctx, pod))
+}
+
+// playNode has a pod run, unless the kubelet has something else to say of it.
+func (w *world) playNode(pod *corev1.Pod) {
+	pod.Status.Phase = corev1.PodRunning
+	if w.kubelet != nil {
+		w.kubelet(pod)
+	}
+	require.NoError(w.t, w.store.Status().Update(w.t.Context(), pod))
+	w.countRunning()
 }
 
 func (w *world) countRunning() {
