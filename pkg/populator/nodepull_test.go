@@ -72,6 +72,11 @@ func TestNodeCannot(t *testing.T) {
 			pod: nodePod("RegistryUnavailable", "image pull failed for "+nodeDisk+" because the registry is unavailable"), events: []corev1.Event{failed(nodeDisk, 4)},
 			reason: reasonImagePullFailed, says: []string{"pullMethod: pod"},
 		},
+		"signed URL": {
+			pod: nodePod("ErrImagePull", "x"), events: []corev1.Event{{Reason: "Failed", Count: 3, Message: fmt.Sprintf(
+				"Failed to pull image %q: unexpected status from GET request to https://blobs.example.org/a?X-Signature=canary&b: 403 Forbidden", nodeDisk)}},
+			reason: reasonImagePullFailed, says: []string{"https://blobs.example.org/a 403 Forbidden"},
+		},
 		"signature": {
 			pod: nodePod("SignatureValidationFailed", "image pull failed for "+nodeDisk), events: []corev1.Event{failed(nodeDisk, 3)},
 			reason: reasonImagePullFailed, says: []string{"pullMethod: pod"},
@@ -115,6 +120,15 @@ func TestNodeCannot(t *testing.T) {
 		"starting": {
 			pod: nodePod("ContainerCreating", ""), waits: reasonStarting, waitsFor: "starting",
 		},
+		"pulling": {
+			pod: nodePod("ContainerCreating", ""), events: []corev1.Event{{Reason: "Pulling", Message: fmt.Sprintf("Pulling image %q", nodeDisk)}},
+			waits: reasonStarting, waitsFor: "node1 is pulling " + nodeDisk,
+		},
+		"pulled": {
+			pod: nodePod("ContainerCreating", ""), events: []corev1.Event{
+				{Reason: "Pulling", Message: fmt.Sprintf("Pulling image %q", nodeDisk)}, {Reason: "Pulled", Message: "Successfully pulled image"}},
+			waits: reasonStarting, waitsFor: "the importer is starting",
+		},
 		"no status yet": {
 			pod:   &corev1.Pod{Spec: nodePod("", "").Spec},
 			waits: reasonStarting, waitsFor: "starting",
@@ -133,6 +147,7 @@ func TestNodeCannot(t *testing.T) {
 				for _, says := range test.says {
 					require.Contains(t, o.message, says)
 				}
+				require.NotContains(t, o.message, "canary", "a secret is told")
 				return
 			}
 			s := podWaiting(test.pod, test.events, metav1.Now().Time)

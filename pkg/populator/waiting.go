@@ -2,7 +2,9 @@ package populator
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,6 +41,11 @@ func podWaiting(pod *corev1.Pod, events []corev1.Event, now time.Time) state {
 	}
 	if event := latest(events, "FailedMount", "FailedAttachVolume", "FailedMapVolume"); event != nil && scheduledBefore(pod, now.Add(-mountPatience)) {
 		return blocked(reasonMountFailed, "mounting the volume: %s", event.Message)
+	}
+	if image := nodeImage(&pod.Spec); image != "" {
+		if event := latest(events, "Pulling", "Pulled"); event != nil && event.Reason == "Pulling" && strings.Contains(event.Message, strconv.Quote(image)) {
+			return pending(reasonStarting, "node %s is pulling %s", pod.Spec.NodeName, image)
+		}
 	}
 	return pending(reasonStarting, "the importer is starting")
 }
@@ -82,10 +89,15 @@ func noPod(events []corev1.Event) state {
 func pullMessage(waiting *corev1.ContainerStateWaiting, events []corev1.Event) string {
 	for i := len(events) - 1; i >= 0; i-- {
 		if events[i].Reason == "Failed" && strings.Contains(events[i].Message, "pull") {
-			return events[i].Message
+			return withoutQueries(events[i].Message)
 		}
 	}
-	return cmp.Or(waiting.Message, waiting.Reason)
+	return withoutQueries(cmp.Or(waiting.Message, waiting.Reason))
+}
+
+// withoutQueries takes the queries out of the URLs in a text: that of a blob store is often signed, and opens it to everybody.
+func withoutQueries(text string) string {
+	return regexp.MustCompile(`(://[^\s"'?]*)\?[^\s"']*`).ReplaceAllString(text, "$1")
 }
 
 // unboundImmediate is how the scheduler says that a volume is not there yet, which is nobody's fault.
