@@ -18,11 +18,9 @@ type Disk struct {
 	// records are what the layers say about the disk, as far as they were read.
 	records []*record
 	// at is the layer that the disk is in.
-	at   int
-	pass *pass
-	// found is the disk, size its length in bytes.
+	at    int
+	pass  *pass
 	found found
-	size  int64
 	// err is what ended reading.
 	err error
 }
@@ -31,7 +29,7 @@ type Disk struct {
 func (d *Disk) Name() string { return d.found.name }
 
 // Size is the length in bytes.
-func (d *Disk) Size() int64 { return d.size }
+func (d *Disk) Size() int64 { return d.found.size }
 
 // Layer is the layer that the disk is in.
 func (d *Disk) Layer() Layer { return d.layers[d.at] }
@@ -54,7 +52,7 @@ func (d *Disk) Read(ctx context.Context, p []byte) (int, error) {
 // Rewind makes Read begin again at the first byte. The layer is opened again and verified anew.
 func (d *Disk) Rewind(ctx context.Context) error {
 	d.pass.close()
-	d.err = d.reopen(ctx, d.found)
+	d.err = d.reopen(ctx)
 	return d.err
 }
 
@@ -65,41 +63,44 @@ func (d *Disk) Close() error {
 	return nil
 }
 
-// open reads the layer up to the disk, if there is one that the layers above show.
-func (d *Disk) open(ctx context.Context) (here bool, err error) {
+// open reads the layer up to the disk, if there is one that the layers above show. Else it
+// returns nil, and nothing is open.
+func (d *Disk) open(ctx context.Context) (*found, error) {
 	p, err := begin(ctx, d.layers[d.at], d.options)
 	if err != nil {
-		return false, err
+		return nil, err
+	}
+	f, err := d.seek(ctx, p)
+	if f == nil {
+		p.close()
 	}
 	d.pass = p
-	defer func() {
-		if !here {
-			p.close()
-		}
-	}()
+	return f, err
+}
+
+func (d *Disk) seek(ctx context.Context, p *pass) (*found, error) {
 	r := &record{}
 	d.records[d.at] = r
 	for {
 		e, err := p.next(ctx)
 		if err == io.EOF { //nolint:errorlint // next returns it bare
-			return false, nil
+			return nil, nil //nolint:nilnil // no disk, and nothing wrong with the layer
 		}
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		if err := r.add(e); err != nil {
-			return false, p.explain(err)
+			return nil, p.explain(err)
 		}
 		if !e.isDisk() {
 			continue
 		}
-		visible, err := show(d.above())
+		f, err := show(d.above())
 		if err != nil && !isNoDisk(err) {
-			return false, p.explain(err)
+			return nil, p.explain(err)
 		}
-		if err == nil && visible.layer == d.at {
-			d.found, d.size = visible, e.Size
-			return true, nil
+		if err == nil && f.layer == d.at {
+			return &f, nil
 		}
 	}
 }
@@ -116,22 +117,14 @@ func isNoDisk(err error) bool {
 	return errors.As(err, &refused) && refused.Reason() == NoDisk
 }
 
-// reopen reads the layer up to the disk that was found before.
-func (d *Disk) reopen(ctx context.Context, before found) error {
-	here, err := d.open(ctx)
-	if err == nil && (!here || d.found != before) {
+// reopen reads the layer up to the disk that is known.
+func (d *Disk) reopen(ctx context.Context) error {
+	f, err := d.open(ctx)
+	if err == nil && (f == nil || *f != d.found) {
 		d.pass.close()
 		err = refusal.New(DigestMismatch, fmt.Sprintf("reading layer %s: its bytes changed since they were read first: compare with another registry", d.Layer().Name))
 	}
 	return err
-}
-
-// opened is the result of Find.
-func (d *Disk) opened(err error) (*Disk, error) {
-	if err != nil {
-		return nil, err
-	}
-	return d, nil
 }
 
 // end reads what follows the disk. The error is io.EOF when all is well.

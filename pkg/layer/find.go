@@ -30,17 +30,25 @@ func Find(ctx context.Context, layers []Layer, o Options) (*Disk, error) {
 		}
 	}
 	if d.at >= 0 {
-		if here, err := d.open(ctx); here || err != nil {
-			return d.opened(err)
+		f, err := d.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if f != nil {
+			d.found = *f
+			return d, nil
 		}
 	}
 	// All layers are known now.
-	visible, err := show(d.records)
+	f, err := show(d.records)
 	if err != nil {
 		return nil, err
 	}
-	d.at = visible.layer
-	return d.opened(d.reopen(ctx, visible))
+	d.at, d.found = f.layer, f
+	if err := d.reopen(ctx); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // largest is the layer with the most bytes, -1 without layers.

@@ -62,6 +62,7 @@ func (e *entry) isDisk() bool {
 // found is the disk that some layers show.
 type found struct {
 	name          string
+	size          int64
 	layer, number int
 }
 
@@ -106,5 +107,6 @@ func only(dir *node) (found, error) {
 	if len(files) > 1 {
 		return found{}, refusal.New(SeveralDisks, "the image has "+quoted(files[0])+" and "+quoted(files[1])+" below disk/: leave one of them")
 	}
-	return found{name: files[0].path(), layer: files[0].file.layer, number: files[0].file.entry}, nil
+	f := files[0].file
+	return found{name: files[0].path(), size: f.size, layer: f.layer, number: f.entry}, nil
 }

@@ -38,6 +38,7 @@ type node struct {
 type file struct {
 	layer, entry int
 	kind         byte
+	size         int64
 	// first is the name that comes with the content, the others are links to it.
 	first *node
 	shown bool
@@ -56,7 +57,8 @@ func newTree() *tree { return &tree{root: &node{name: ".", children: map[string]
 // entries of each in their order.
 func (t *tree) apply(layer int, e *entry) error {
 	if e.hides != nil {
-		return t.hide(layer, e.hides)
+		t.hide(layer, e.hides)
+		return nil
 	}
 	dir, base := path.Split(e.name)
 	parent, err := t.directory(layer, strings.TrimSuffix(dir, "/"), e.name)
@@ -69,7 +71,7 @@ func (t *tree) apply(layer int, e *entry) error {
 	if base == "" {
 		return corrupt("the root of the image is no directory: build the image again")
 	}
-	f := &file{layer: layer, entry: e.number, kind: kind(e.Typeflag)}
+	f := &file{layer: layer, entry: e.number, kind: kind(e.Typeflag), size: e.Size}
 	if e.Typeflag == tar.TypeLink && !t.blind {
 		if f, err = t.target(e); err != nil {
 			return err
@@ -184,10 +186,10 @@ func (t *tree) find(name string) *node {
 }
 
 // hide takes out what a whiteout names, as far as it is of the layers below.
-func (t *tree) hide(layer int, h *hidden) error {
-	dir, err := t.directory(layer, h.dir, path.Join(h.dir, hidePrefix+h.name))
-	if err != nil {
-		return err
+func (t *tree) hide(layer int, h *hidden) {
+	dir := t.find(h.dir)
+	if dir == nil {
+		return
 	}
 	if n := dir.children[h.name]; n != nil && !h.all {
 		n.prune(layer)
@@ -197,7 +199,6 @@ func (t *tree) hide(layer int, h *hidden) error {
 			n.prune(layer)
 		}
 	}
-	return nil
 }
 
 // prune takes out the parts of a subtree that are of lower layers.
