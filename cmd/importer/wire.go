@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/gild-project/gild/pkg/importer"
 	"github.com/gild-project/gild/pkg/source"
@@ -13,6 +14,13 @@ func wire(o importer.Options) importer.Parts {
 	history := &source.History{}
 	return importer.Parts{
 		OpenSource: func(ctx context.Context, opening importer.Opening) (importer.Source, error) {
+			if o.Container() {
+				image, err := openContainer(ctx, o, opening)
+				if err != nil {
+					return nil, err
+				}
+				return image.open(ctx)
+			}
 			credentials, err := source.ReadCredentials(o.SecretDir)
 			if err != nil {
 				return nil, err
@@ -21,6 +29,14 @@ func wire(o importer.Options) importer.Parts {
 				Credentials: credentials, CADir: o.CADir, Notice: opening.Notice, History: history,
 				Pin: source.Revision{ETag: o.Pin.ETag, LastModified: o.Pin.LastModified, Length: o.Pin.Length},
 			})
+		},
+		Unpack: func(ctx context.Context, opening importer.Opening, written func(n int64)) (importer.Origin, error) {
+			image, err := openContainer(ctx, o, opening)
+			if err != nil {
+				return importer.Origin{}, err
+			}
+			origin, err := image.unpack(ctx, written)
+			return origin, errors.Join(err, image.Close())
 		},
 		OpenTarget:  func(path string) (importer.Target, error) { return target.Open(path) },
 		OpenScratch: func(dir string) (importer.Target, error) { return target.OpenScratch(dir) },

@@ -25,7 +25,7 @@ func (r *run) learn(source Source) {
 // container image is its manifest's: whoever opened the source has compared it.
 func expectedChecksums(o Options, found Origin) []Checksum {
 	texts := []string{o.Checksum, o.Pin.Digest}
-	if o.container() {
+	if o.Container() {
 		texts = []string{found.Expected}
 	}
 	var all []Checksum

@@ -171,7 +171,7 @@ func (o Options) validateContainer() error {
 	if parts := strings.Split(o.Platform, "/"); o.Platform != "" && (len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "")) {
 		return fmt.Errorf("--platform %q is unknown: write OS/ARCH or OS/ARCH/VARIANT, for example linux/arm64", o.Platform)
 	}
-	if !o.container() {
+	if !o.Container() {
 		if o.Platform != "" || o.Content != ContentAuto {
 			return errors.New("--platform and --content are for container images: use them with a docker or oci source")
 		}
@@ -186,8 +186,8 @@ func (o Options) validateContainer() error {
 	return nil
 }
 
-// container tells a source that is a container image.
-func (o Options) container() bool {
+// Container tells a source that is a container image.
+func (o Options) Container() bool {
 	scheme, _, _ := strings.Cut(o.Source, ":")
 	return scheme == "docker" || scheme == "oci"
 }
