@@ -13,7 +13,7 @@ awk '$1 == "COPY" {print $2}' "$folder/Dockerfile" | while read -r program; do
   module=. package=./cmd/$program
   [ -d "$package" ] || package=./$folder
   if [ -f "$folder/go.mod" ]; then module=$folder package=.; fi
-  CGO_ENABLED=0 go build -C "$module" -trimpath -buildvcs=false -ldflags '-s -w' -o "$context/$program" "$package"
+  CGO_ENABLED=0 go build -C "$module" -tags containers_image_openpgp -trimpath -buildvcs=false -ldflags '-s -w' -o "$context/$program" "$package"
 done
 
 # A root filesystem is made once per recipe; `make clean` takes Debian's updates.

@@ -63,7 +63,7 @@ func (c *container) entries(ctx context.Context, written func(n int64)) iter.Seq
 		for e, err := range layer.Merged(ctx, c.layers(), layer.Options{}) {
 			entry := rootfs.Entry{Header: e.Header}
 			if e.Content != nil {
-				entry.Content = counted{e.Content, func(n int) { total += int64(n); written(total) }}
+				entry.Content = countedContent{e.Content, func(n int) { total += int64(n); written(total) }}
 			}
 			if !yield(entry, err) {
 				return
@@ -72,14 +72,14 @@ func (c *container) entries(ctx context.Context, written func(n int64)) iter.Seq
 	}
 }
 
-// counted tells how many bytes were read.
-type counted struct {
+// countedContent tells how many bytes were read.
+type countedContent struct {
 	io.Reader
 	came func(n int)
 }
 
 // Read implements io.Reader.
-func (c counted) Read(p []byte) (int, error) {
+func (c countedContent) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
 	c.came(n)
 	return n, err

@@ -30,6 +30,7 @@ func TestStories(t *testing.T) {
 	for name, image := range images {
 		require.NoError(t, os.WriteFile(filepath.Join(folder, name), image, 0o400))
 	}
+	shelf := newShelf(t, images)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -42,12 +43,14 @@ func TestStories(t *testing.T) {
 				"ETAG": `\"` + sum(images["disk.raw"])[:16] + `\"`,
 				"SHA":  "sha256:" + sum(images["disk.raw"]), "ISO_SHA": "sha256:" + sum(images["disk.iso"]),
 				"ZLIB_SHA": "sha256:" + sum(images["zlib.qcow2"]), "GZ_SHA": "sha256:" + sum(images["disk.raw.gz"]), "VHDX_SHA": "sha256:" + sum(images["disk.vhdx"]),
-				"HTTP_PROXY": "", "HTTPS_PROXY": "", "http_proxy": "", "https_proxy": "",
+				"REGISTRY": shelf.host, "HTTP_PROXY": "", "HTTPS_PROXY": "", "http_proxy": "", "https_proxy": "",
 			} {
 				env.Setenv(name, value)
 			}
-			if err := os.Symlink(folder, filepath.Join(env.WorkDir, "images")); err != nil {
-				return err
+			for link, to := range map[string]string{"images": folder, "shelf": shelf.dir} {
+				if err := os.Symlink(to, filepath.Join(env.WorkDir, link)); err != nil {
+					return err
+				}
 			}
 			return writeFiles(env.WorkDir, s)
 		},

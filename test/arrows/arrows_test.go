@@ -26,7 +26,8 @@ var arrows = map[string][]string{
 	"pkg/source":                       {},
 	"pkg/registry":                     {"pkg/source", "pkg/format/refusal"},
 	"pkg/layer":                        {"pkg/format/refusal", "pkg/format/compress"},
-	"pkg/rootfs":                       {"pkg/format/refusal", "pkg/format/confine"},
+	"pkg/rootfs":                       {"pkg/rootfs/ext4", "pkg/format/refusal", "pkg/format/confine"},
+	"pkg/rootfs/ext4":                  {},
 	"pkg/format":                       {"pkg/format/refusal", "pkg/format/confine", "pkg/format/nbd"},
 	"pkg/format/refusal":               {},
 	"pkg/format/confine":               {"pkg/format/refusal"},
@@ -39,12 +40,12 @@ var arrows = map[string][]string{
 	"pkg/importer":                     {},
 	"pkg/populator":                    {"pkg/apis/virtualization/v1alpha1", "pkg/importer"},
 	"cmd/importer": {"pkg/importer", "pkg/source", "pkg/format", "pkg/target",
-		"pkg/format/compress", "pkg/format/qcow2", "pkg/format/vmdk"},
+		"pkg/format/compress", "pkg/format/qcow2", "pkg/format/vmdk", "pkg/format/refusal", "pkg/registry", "pkg/layer", "pkg/rootfs"},
 	"cmd/populator": {"pkg/populator", "pkg/apis/virtualization/v1alpha1"},
 }
 
 // The data path knows nothing of Kubernetes.
-var withoutKubernetes = []string{"pkg/source", "pkg/format", "pkg/target", "pkg/importer", "cmd/importer"}
+var withoutKubernetes = []string{"pkg/source", "pkg/registry", "pkg/layer", "pkg/rootfs", "pkg/format", "pkg/target", "pkg/importer", "cmd/importer"}
 
 func TestArrows(t *testing.T) {
 	for dir, p := range packages(t) {
