@@ -314,7 +314,7 @@ func TestRefusesFromARegistry(t *testing.T) {
 			p.Faults(registryFault{On: onManifest, PadTo: 4096})
 			return p.ByDigest(tlsPort)
 		}, nothing},
-		"a manifest of 8 MiB": {"CorruptImage", func(f *fixture) string {
+		"a manifest of 8 MiB": {"UnsafeImage", func(f *fixture) string {
 			p := good(f)
 			p.Faults(registryFault{On: onManifest, PadTo: 8 << 20})
 			return p.URL(tlsPort)
@@ -339,7 +339,7 @@ func TestRefusesFromARegistry(t *testing.T) {
 			whole.content = whole.content[:len(whole.content)/2]
 			return f.container(whole)
 		}), nothing},
-		"a layer that is elsewhere": {"UnsafeImage", of(tlsPort, func(f *fixture) ociImage {
+		"a layer that is elsewhere": {"UnsupportedFormat", of(tlsPort, func(f *fixture) ociImage {
 			layer := f.layer(gzipTar, diskEntries("disk.img", []byte("a disk"))...)
 			layer.mediaType, layer.urls = ociForeignType, []string{"http://" + f.host + "/files/layer"}
 			return f.container(layer)

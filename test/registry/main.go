@@ -20,6 +20,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/gild-project/gild/test/registry/fault"
 )
 
@@ -46,6 +48,7 @@ func run(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	logrus.SetLevel(logrus.ErrorLevel) // distribution's own logger: a line for each request is too much
 	if *certs == "" {
 		*certs = *dir
 		if err := writeCertificates(*dir, *host); err != nil {

@@ -22,7 +22,6 @@ func newRegistry(ctx context.Context, folder string, edit func(*configuration.Co
 			"redirect":    {"disable": true},
 		},
 	}
-	config.Log.Level = "error"
 	config.HTTP.Secret = "uploads go on at any of our ports" // or each port makes its own
 	config.HTTP.RelativeURLs = true
 	// Indexes may name images that are not there, and layers may come from anywhere: it is for the client to refuse them.
