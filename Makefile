@@ -104,7 +104,7 @@ test-feature-gate: ## prove that the feature ImageVolume works from end to end o
 	test/with-cluster.sh test/imagevolume/prove.sh
 
 .PHONY: demo
-demo: ## fill two claims with a Debian disk and boot it; BOOT=0 skips the boot, KEEP=1 keeps the cluster
+demo: ## fill claims with a Debian disk, from a web server and a registry, and boot it; BOOT=0 skips the boot, KEEP=1 keeps the cluster
 	@test/packages.sh demo
 	test/demo/demo.sh
 
