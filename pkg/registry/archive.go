@@ -121,7 +121,11 @@ func (a *archive) whole(entries int) error {
 	if entries == 0 {
 		return refusal.New(refusal.UnsupportedFormat, "it is no .tar with entries: give an OCI layout in a .tar")
 	}
-	if _, found := a.spans["index.json"]; !found {
+	_, found := a.spans["index.json"]
+	if !found && a.stat.Size()%512 != 0 {
+		return refusal.New(refusal.TruncatedImage, "the archive ends early: copy it again")
+	}
+	if !found {
 		return refusal.New(refusal.UnsupportedFormat, "the archive has no index.json: give one in the OCI form")
 	}
 	return nil

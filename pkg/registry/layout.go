@@ -152,7 +152,7 @@ func (c corner) choose(entries []imgspec.Descriptor, p platform, pin digest.Dige
 	if unplaced > 1 {
 		return "", fail(invalidOptions, "the layout has several images: choose one, %s", offered(all))
 	}
-	d, _, err := pickFrom(c.String(), &list, p)
+	d, _, err := pickFrom(c.String(), &list, list.Manifests, p)
 	return d, err
 }
 

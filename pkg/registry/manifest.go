@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"mime"
 	"slices"
@@ -139,16 +140,23 @@ func pick(name string, index document, p platform) (digest.Digest, string, error
 		// The error repeats the whole index.
 		return "", "", refusal.New(refusal.CorruptImage, name+" has an index that cannot be read: push the image again")
 	}
-	return pickFrom(name, list, p)
+	// Both kinds of index write platforms in the same way.
+	var entries imgspec.Index
+	if json.Unmarshal(index.raw, &entries) != nil {
+		return "", "", refusal.New(refusal.CorruptImage, name+" has an index that cannot be read: push the image again")
+	}
+	return pickFrom(name, list, entries.Manifests, p)
 }
 
-func pickFrom(name string, list manifest.List, p platform) (digest.Digest, string, error) {
+// pickFrom is pick for a list whose entries are known.
+func pickFrom(name string, list manifest.List, entries []imgspec.Descriptor, p platform) (digest.Digest, string, error) {
 	var offers []string
-	for _, d := range list.Instances() {
-		if instance, err := list.Instance(d); err == nil && instance.ReadOnly.Platform != nil {
-			if text := platformText(instance.ReadOnly.Platform); !slices.Contains(offers, text) && !strings.HasPrefix(text, "unknown/") {
-				offers = append(offers, text)
-			}
+	for _, e := range entries {
+		if e.Platform == nil {
+			continue
+		}
+		if text := platformText(e.Platform); !slices.Contains(offers, text) && !strings.HasPrefix(text, "unknown/") {
+			offers = append(offers, text)
 		}
 	}
 	d, err := list.ChooseInstance(&types.SystemContext{OSChoice: p.os, ArchitectureChoice: p.architecture, VariantChoice: p.variant})
