@@ -2,9 +2,11 @@ package populator
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -111,7 +113,7 @@ func (c *credentials) readPullSecrets(ctx context.Context, live client.Reader, n
 			continue
 		}
 		for host, entry := range own {
-			if _, taken := all[host]; !taken {
+			if _, taken := all[host]; !taken && isLogin(entry) {
 				all[host] = entry
 			}
 		}
@@ -120,6 +122,18 @@ func (c *credentials) readPullSecrets(ctx context.Context, live client.Reader, n
 		return nil
 	}
 	return c.setAuths(all)
+}
+
+// isLogin reports whether an entry can be decoded. One that cannot would spoil those of the other hosts.
+func isLogin(entry json.RawMessage) bool {
+	var login struct {
+		Auth string `json:"auth"`
+	}
+	if json.Unmarshal(entry, &login) != nil {
+		return false
+	}
+	decoded, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(login.Auth), "="))
+	return err == nil && (login.Auth == "" || strings.Contains(string(decoded), ":"))
 }
 
 // lookUp reads an object that the import can do without. That it was missing is remembered too: once it is there, a failed

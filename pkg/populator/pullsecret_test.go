@@ -126,12 +126,12 @@ func TestRegistryCredentials(t *testing.T) {
 			source: byShortForm,
 			objects: []client.Object{
 				defaultAccount("one", "", "two", "missing", "broken", "three"),
-				secretOf("one", map[string]string{".dockerconfigjson": `{"auths":{"a":{"auth":"first"}}}`}),
-				secretOf("two", map[string]string{".dockercfg": `{"a":{"auth":"second"},"b":{"auth":"second"}}`}),
+				secretOf("one", map[string]string{".dockerconfigjson": `{"auths":{"a":{"auth":"MTox"},"b":{"auth":"no login"},"e":1}}`}),
+				secretOf("two", map[string]string{".dockercfg": `{"a":{"auth":"Mjoy"},"b":{"auth":"Mjoy"}}`}),
 				secretOf("broken", map[string]string{".dockerconfigjson": `{`}),
-				secretOf("three", map[string]string{".dockerconfigjson": `{"auths":{"b":{"auth":"third"},"c/d":{"auth":"third"}}}`}),
+				secretOf("three", map[string]string{".dockerconfigjson": `{"auths":{"b":{"auth":"Mzoz"},"c/d":{"username":"3","password":"3"}}}`}),
 			},
-			want:     map[string]string{".dockerconfigjson": `{"auths":{"a":{"auth":"first"},"b":{"auth":"second"},"c/d":{"auth":"third"}}}`},
+			want:     map[string]string{".dockerconfigjson": `{"auths":{"a":{"auth":"MTox"},"b":{"auth":"Mjoy"},"c/d":{"username":"3","password":"3"}}}`},
 			observed: []string{"ServiceAccount/default", "Secret/one", "Secret/two", "Secret/missing, missing", "Secret/broken", "Secret/three"},
 		},
 		"pull secrets for the node": {
