@@ -24,8 +24,7 @@ func (p *Pass) step(ctx context.Context, pos int64) error {
 	case footer:
 		return p.footer(ctx)
 	case compressed:
-		p.start(ctx)
-		return p.expectMarker(ctx)
+		return p.added(ctx)
 	default:
 		return p.marker(ctx, pos)
 	}
@@ -117,15 +116,23 @@ func (p *Pass) grainTable(ctx context.Context, pos int64) error {
 
 // expectMarker waits for an idle cell: what comes may be a grain.
 func (p *Pass) expectMarker(ctx context.Context) error {
-	if p.cell == nil {
-		select {
-		case p.cell = <-p.idle:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	if err := p.takeCell(ctx); err != nil {
+		return err
 	}
-	p.expect(marker, p.cell.source[:sector])
+	p.expect(marker, p.cell.source[p.cell.used:p.cell.used+sector])
 	return p.failure()
+}
+
+func (p *Pass) takeCell(ctx context.Context) error {
+	if p.cell != nil {
+		return nil
+	}
+	select {
+	case p.cell = <-p.idle:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // marker looks at the first sector of a grain, or at one that says what follows.
@@ -174,18 +181,35 @@ func (p *Pass) grain(ctx context.Context, from int64, lba uint64, size uint32) e
 		return corrupt("it has a grain in sector %d, behind its directory", at)
 	case lba >= p.header.fields.capacity || lba%p.header.fields.grain != 0:
 		return corrupt("its grain in sector %d is for sector %d of its disk, which has %d", at, lba, p.header.fields.capacity)
-	case int64(size) > int64(p.cell.maxSize()):
+	case int64(size) > 2*p.header.grain-markerHead: // qemu reads no more
 		return corrupt("its grain in sector %d has %d bytes, more than twice the usual", at, size)
 	}
 	if err := p.tables.arrive(int64(lba/p.header.fields.grain), at); err != nil { //nolint:gosec // less than capacity
 		return err
 	}
-	p.cell.disk, p.cell.size = int64(lba)*sector, int(size) //nolint:gosec // less than capacity
-	if total := (markerHead + p.cell.size + sector - 1) / sector * sector; total > sector {
-		p.expect(compressed, p.cell.source[sector:total])
+	p.next.disk, p.next.size = int64(lba)*sector, int(size) //nolint:gosec // less than capacity
+	p.next.total = (markerHead + p.next.size + sector - 1) / sector * sector
+	if !p.cell.fits(p.header.grain, p.next.disk, p.next.total) {
+		first := p.part
+		p.start(ctx)
+		if err := p.takeCell(ctx); err != nil {
+			return err
+		}
+		copy(p.cell.source, first)
+	}
+	if p.next.total > sector {
+		p.expect(compressed, p.cell.source[p.cell.used+sector:p.cell.used+p.next.total])
 		return nil
 	}
-	p.start(ctx)
+	return p.added(ctx)
+}
+
+// added goes on behind a grain that is there as a whole.
+func (p *Pass) added(ctx context.Context) error {
+	p.cell.add(p.next.disk, p.next.size, p.next.total)
+	if p.cell.full(p.header.grain) {
+		p.start(ctx)
+	}
 	return p.expectMarker(ctx)
 }
 
@@ -251,7 +275,7 @@ func (p *Pass) lastPart(ctx context.Context) error {
 		p.state = padding
 		return nil
 	}
-	if have < markerHead || int64(have-markerHead) < int64(binary.LittleEndian.Uint32(p.cell.source[8:])) {
+	if have < markerHead || int64(have-markerHead) < int64(binary.LittleEndian.Uint32(p.cell.source[p.cell.used+8:])) {
 		return truncated("it ends within a grain at byte %d", p.at)
 	}
 	p.filled = 0

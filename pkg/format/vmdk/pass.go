@@ -56,8 +56,13 @@ type Pass struct {
 	footerSeen  bool
 	small       [tableBytes]byte
 
-	// cell is being filled; the others are idle or in a goroutine.
+	// cell is being filled; the others are idle or in a goroutine. next is the grain that is being
+	// added to it.
 	cell *cell
+	next struct {
+		disk        int64
+		size, total int
+	}
 	idle chan *cell
 	busy sync.WaitGroup
 	data atomic.Int64
@@ -67,8 +72,8 @@ type Pass struct {
 }
 
 // NewPass starts to read the streamOptimized image that begins with head (see ReadHeader). A disk
-// larger than maxVirtualSize bytes is refused. Up to workers grains, at least one, are decoded at
-// the same time, in buffers of 192 KiB each. Beside them, a Pass holds up to 100 bytes per 32 MiB
+// larger than maxVirtualSize bytes is refused. Grains are decoded by up to workers goroutines, at
+// least one, in buffers of about 1 MiB each. Beside them, a Pass holds up to 100 bytes per 32 MiB
 // of a disk with usual grains.
 func NewPass(head []byte, maxVirtualSize int64, workers int, sink Sink) (*Pass, error) {
 	h, err := ReadHeader(head)
@@ -115,6 +120,7 @@ func (p *Pass) Write(ctx context.Context, data []byte) error {
 // image that is cut anywhere is refused here at the latest. again is always false.
 func (p *Pass) End(ctx context.Context) (again bool, err error) {
 	err = p.finish(ctx)
+	p.start(ctx)
 	p.busy.Wait()
 	if failure := p.failure(); failure != nil {
 		return false, failure
@@ -167,12 +173,15 @@ func (p *Pass) failure() error {
 	return p.err
 }
 
-// start decodes and writes the grain in the cell.
+// start decodes and writes the grains in the cell, if there are any.
 func (p *Pass) start(ctx context.Context) {
 	c := p.cell
+	if c == nil || len(c.parts) == 0 {
+		return
+	}
 	p.cell = nil
 	p.busy.Go(func() {
-		defer func() { p.idle <- c }()
+		defer func() { c.reset(); p.idle <- c }()
 		if err := p.place(ctx, c); err != nil {
 			p.fail(err)
 		}
@@ -180,16 +189,20 @@ func (p *Pass) start(ctx context.Context) {
 }
 
 func (p *Pass) place(ctx context.Context, c *cell) error {
-	visible := min(p.header.grain, p.header.VirtualSize-c.disk)
-	decoded, err := c.decode()
-	switch {
-	case err != nil:
-		return corrupt("the grain for byte %d of its disk cannot be decoded (%v)", c.disk, err)
-	case int64(decoded) != p.header.grain && int64(decoded) != visible:
-		return corrupt("the grain for byte %d of its disk has %d bytes instead of %d", c.disk, decoded, visible)
+	grain := p.header.grain
+	for i, part := range c.parts {
+		at := int64(i) * grain
+		decoded, err := c.decode(c.grains[at:at+grain], part)
+		switch visible := min(grain, p.header.VirtualSize-c.disk-at); {
+		case err != nil:
+			return corrupt("the grain for byte %d of its disk cannot be decoded (%v)", c.disk+at, err)
+		case int64(decoded) != grain && int64(decoded) != visible:
+			return corrupt("the grain for byte %d of its disk has %d bytes instead of %d", c.disk+at, decoded, visible)
+		}
 	}
-	if _, err := p.sink.WriteAt(ctx, c.grain[:visible], c.disk); err != nil {
-		return fmt.Errorf("writing grain at %d: %w", c.disk, err)
+	visible := min(int64(len(c.parts))*grain, p.header.VirtualSize-c.disk)
+	if _, err := p.sink.WriteAt(ctx, c.grains[:visible], c.disk); err != nil {
+		return fmt.Errorf("writing grains at %d: %w", c.disk, err)
 	}
 	p.data.Add(visible)
 	return nil
