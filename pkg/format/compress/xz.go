@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -16,13 +17,14 @@ import (
 	"github.com/gild-project/gild/pkg/format/refusal"
 )
 
-// Limits of the xz program. Its own limits keep the memory it fills below 96 MiB: with two
-// threads when the blocks are small enough, else with one. The address space is larger because
-// of its threads.
+// Limits of the xz program. Its own limits keep the memory it fills below 160 MiB: with as many
+// threads as that is enough for, else with one. Two threads want some 130 MiB for what `xz -T0`
+// writes. The address space is larger because of its threads.
 const (
-	xzMemory       = 512 << 20
+	xzMemory       = 1 << 30
 	xzWindow       = Window + Window/4
-	xzThreadMemory = 96 << 20
+	xzThreadMemory = 160 << 20
+	xzThreads      = 4
 	// A decoder that makes no progress blocks on its output or ends; this is for one that hangs.
 	xzTime = 7 * 24 * time.Hour
 )
@@ -69,7 +71,7 @@ func startXZ(ctx context.Context, o *origin, name string) (*xzDecoder, error) {
 	d.working.Go(func() {
 		err := confine.Run(ctx, confine.Tool{
 			Name: name,
-			Args: []string{"--decompress", "--stdout", "--format=xz", "--threads=2",
+			Args: []string{"--decompress", "--stdout", "--format=xz", fmt.Sprintf("--threads=%d", min(xzThreads, runtime.GOMAXPROCS(0))),
 				fmt.Sprintf("--memlimit-decompress=%d", xzWindow), fmt.Sprintf("--memlimit-mt-decompress=%d", xzThreadMemory)},
 			Memory: xzMemory, Seconds: int64(xzTime.Seconds()),
 			Stdin: stdin, Stdout: stdout,
