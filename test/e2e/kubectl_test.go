@@ -133,6 +133,11 @@ func TestPopulatorMayDoNoMore(t *testing.T) {
 	}{
 		{verb: "get", resource: "secrets", namespace: f.namespace, allowed: true},
 		{verb: "get", resource: "configmaps", namespace: f.namespace, allowed: true},
+		{verb: "get", resource: "serviceaccounts", namespace: f.namespace, allowed: true},
+		{verb: "list", resource: "serviceaccounts", namespace: f.namespace},
+		{verb: "create", resource: "serviceaccounts", subresource: "token", namespace: f.namespace},
+		{verb: "get", group: "image.openshift.io", resource: "imagestreams", namespace: f.namespace, allowed: true},
+		{verb: "list", group: "image.openshift.io", resource: "imagestreams", namespace: f.namespace},
 		{verb: "list", resource: "secrets"},
 		{verb: "watch", resource: "secrets"},
 		{verb: "list", resource: "secrets", namespace: f.namespace},

@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	logrus.SetLevel(logrus.FatalLevel) // distribution's own logger has lines for each request; faults keep them, too
+	logrus.SetLevel(logrus.FatalLevel) // distribution's own logger; package fault has the requests
 	if *certs == "" {
 		*certs = *dir
 		if err := writeCertificates(*dir, *host); err != nil {

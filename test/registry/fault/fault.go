@@ -23,7 +23,8 @@ type Fault struct {
 	// that it is for; empty for all.
 	On     string `json:"on,omitempty"`
 	Digest string `json:"digest,omitempty"`
-	// Skip lets so many requests pass first, Times ends the fault after so many; 0 means never.
+	// Skip lets so many requests pass first, Times ends the fault after so many; 0 means never. For CutAfter they count
+	// the bodies that are long enough.
 	Skip  int `json:"skip,omitempty"`
 	Times int `json:"times,omitempty"`
 
@@ -61,6 +62,11 @@ func (a *armed) turn(kind, digest string) bool {
 	if a.On != "" && a.On != kind || a.Digest != "" && a.Digest != digest {
 		return false
 	}
+	return a.CutAfter > 0 || a.count()
+}
+
+// count counts one more request and reports whether the fault is for it.
+func (a *armed) count() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.seen++

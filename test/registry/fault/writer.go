@@ -21,8 +21,9 @@ type writer struct {
 	entry *Request
 	done  <-chan struct{}
 
-	// cut is how many bytes may still go before the connection ends; -1 means all.
+	// cut is how many bytes may still go before the connection ends, if cutter says so then; -1 means all.
 	cut    int64
+	cutter *armed
 	flip   int64
 	offset int64
 	slow   []*armed
@@ -30,7 +31,7 @@ type writer struct {
 
 func (w *writer) add(one *armed) {
 	if one.CutAfter > 0 {
-		w.cut = one.CutAfter
+		w.cut, w.cutter = one.CutAfter, one
 	}
 	if one.FlipAt > 0 {
 		w.flip = one.FlipAt
@@ -68,10 +69,15 @@ func (w *writer) Write(p []byte) (int, error) {
 			return sent, err
 		}
 		if w.cut >= 0 {
-			if w.cut -= int64(n); w.cut <= 0 {
-				w.hangUp()
-				return sent, errCut
-			}
+			w.cut -= int64(n)
+		}
+		switch {
+		case w.cut != 0:
+		case w.cutter.count():
+			w.hangUp()
+			return sent, errCut
+		default:
+			w.cut = -1
 		}
 	}
 	return sent, nil

@@ -1,0 +1,91 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+)
+
+// streamKind is OpenShift's kind as far as an import reads it.
+const streamKind = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: imagestreams.image.openshift.io
+  annotations: {api-approved.kubernetes.io: "unapproved, a test"}
+spec:
+  group: image.openshift.io
+  names: {kind: ImageStream, plural: imagestreams, singular: imagestream}
+  scope: Namespaced
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+`
+
+// stream is an image stream whose tag 12 has named two images, the newest first.
+const stream = `
+apiVersion: image.openshift.io/v1
+kind: ImageStream
+metadata: {name: debian}
+status:
+  tags:
+  - tag: "12"
+    items:
+    - {dockerImageReference: %q}
+    - {dockerImageReference: "registry.invalid/old@sha256:0000000000000000000000000000000000000000000000000000000000000000"}
+`
+
+// ofStream names a tag of an image stream in place of a URL.
+func ofStream(spec *v1alpha1.VMDiskImageSpec) {
+	spec.Source.Registry.URL, spec.Source.Registry.ImageStream = "", "debian:12"
+}
+
+// TestResolvesImageStreams imports from one, on a cluster that first has no such thing.
+func TestResolvesImageStreams(t *testing.T) {
+	f := start(t)
+	f.NeedsTestCluster("a cluster that is not OpenShift")
+	f.RegistryImage("image", "", ofStream)
+	c := f.Claim("without", "image", block)
+	imp := f.WaitImport(c, "failure", importWithin, func(imp *v1alpha1.VMDiskImport) bool {
+		return imp.Status.Phase == v1alpha1.PhaseFailed
+	})
+	require.Equal(t, "ImageStreamUnsupported", ready(imp).Reason)
+	f.WaitEvent(c, "ImportFailed", "ImageStreamUnsupported")
+	f.RequireNothingLeft(c)
+
+	f.apply(streamKind)
+	t.Cleanup(func() {
+		_, err := f.kubectl(context.WithoutCancel(f.ctx), "delete", "crd", "imagestreams.image.openshift.io")
+		require.NoError(t, err)
+	})
+	f.Kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/imagestreams.image.openshift.io")
+	c = f.Claim("disk", "image", block)
+	f.RequireWaiting(c, "ImageStreamNotFound")
+	p := f.Push("disk", f.containerDisk(gzipTar, "disk.qcow2", f.qcow2()))
+	named := strings.TrimPrefix(p.ByDigest(tlsPort), "docker://")
+	f.apply(fmt.Sprintf(stream, named))
+	imp = f.RequireBound(c)
+	require.Equal(t, named, imp.Status.ResolvedReference)
+	require.Equal(t, p.digest, imp.Status.Result.Digest)
+	f.RequireDisk(c, f.Disk(diskSize))
+	f.RequireNothingLeft(c)
+}
+
+// apply applies a manifest in the test's namespace.
+func (f *fixture) apply(text string) {
+	f.Helper()
+	path := filepath.Join(f.TempDir(), "manifest.yaml")
+	require.NoError(f, os.WriteFile(path, []byte(text), 0o600))
+	f.Kubectl("apply", "--filename", path)
+}
