@@ -103,15 +103,14 @@ func verify(ctx context.Context, name, path string, unparsed types.UnparsedImage
 	case allowed && err == nil:
 		o.Notice(fmt.Sprintf("%s is allowed by policy.json: manifest %s", name, c.manifest.digest))
 		return nil
-	case errors.As(err, new(signature.PolicyRequirementError)):
-		return failBy(SignatureRejected, name+" is not allowed by policy.json: sign it, or change the policy", err)
 	case err != nil:
 		return unverified(ctx, name, err)
 	}
 	return fail(SignatureRejected, "%s is not allowed by policy.json", name)
 }
 
-// unverified gives an error of containers/image its reason: what is of the network may pass.
+// unverified gives an error of containers/image its reason. What is of the network may pass, and a
+// key that is not there is no fault of the image; all else is a signature that is missing or wrong.
 func unverified(ctx context.Context, name string, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -125,10 +124,12 @@ func unverified(ctx context.Context, name string, err error) error {
 		return failBy(source.ServerError, at, err)
 	case errors.Is(err, docker.ErrTooManyRequests):
 		return failBy(source.TooManyRequests, at, err)
+	case errors.As(err, new(*os.PathError)):
+		return failBy(invalidOptions, "reading what policy.json names", err)
 	case isNetwork(err):
 		return failBy(source.ConnectionFailed, at, err)
 	}
-	return failBy(SignatureRejected, at, err)
+	return failBy(SignatureRejected, name+" is not allowed by policy.json: sign it, or change the policy", err)
 }
 
 // isNetwork tells what another try may mend.
