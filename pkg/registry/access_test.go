@@ -213,7 +213,7 @@ func TestTokenServersThatFail(t *testing.T) {
 			_, _ = w.Write(bytes.Repeat([]byte(" "), 8*mib))
 			return true
 		}, "AuthenticationFailed", []int{}},
-		"leads to file": {func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		"leads to file": {func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 			w.Header().Set("Location", "file:///etc/passwd")
 			w.WriteHeader(302)
 			return true
@@ -325,7 +325,7 @@ func TestTLS(t *testing.T) {
 func TestPlainRegistryNeedsConfiguration(t *testing.T) {
 	h := newHouse(t, distribution.Auth{})
 	o, _ := options(t)
-	err := failure(t, "docker://"+h.host()+"/disk:1", o, "CertificateError")
+	err := refused(t, "docker://"+h.host()+"/disk:1", o, "CertificateError")
 	require.ErrorContains(t, err, "does not speak TLS")
 	require.Empty(t, h.asked(""))
 }
@@ -365,7 +365,7 @@ func TestRegistriesThatFail(t *testing.T) {
 			if c.reason == "" {
 				open(t, ref, o)
 			} else {
-				err := failure(t, ref, o, c.reason)
+				err := refused(t, ref, o, c.reason)
 				if c.retryAfter != "" {
 					var patient interface{ RetryAfter() time.Duration }
 					require.ErrorAs(t, err, &patient)

@@ -362,8 +362,14 @@ func open(t *testing.T, ref string, o registry.Options) *registry.Image {
 	return image
 }
 
-// failure opens ref, which must fail with a reason, in words without a secret.
-func failure(t *testing.T, ref string, o registry.Options, reason string) error {
+// failure opens ref, which must fail with a reason.
+func failure(t *testing.T, ref string, o registry.Options, reason string) {
+	t.Helper()
+	require.Error(t, refused(t, ref, o, reason))
+}
+
+// refused is failure for who wants to see the error, whose words hold no secret.
+func refused(t *testing.T, ref string, o registry.Options, reason string) error {
 	t.Helper()
 	var told strings.Builder
 	o.Notice = func(message string) { told.WriteString(message) }

@@ -241,7 +241,7 @@ func TestChoiceInALayout(t *testing.T) {
 			require.Equal(t, want, open(t, ref+suffix, o).Digest(), suffix)
 		}
 		o, _ := options(t)
-		err := failure(t, ref, o, "InvalidOptions")
+		err := refused(t, ref, o, "InvalidOptions")
 		require.ErrorContains(t, err, "latest, registry.example/disk:2")
 		failure(t, ref+":3", o, "NotFound")
 		failure(t, ref+"@2", o, "NotFound")
@@ -256,7 +256,7 @@ func TestPlatformInALayout(t *testing.T) {
 	for _, ref := range draw(t, []byte("layer"), plan{platforms: []string{"amd64", "arm64"}}).both(t) {
 		o, _ := options(t)
 		o.Platform = "linux/riscv64"
-		err := failure(t, ref, o, "PlatformNotFound")
+		err := refused(t, ref, o, "PlatformNotFound")
 		require.ErrorContains(t, err, "linux/amd64, linux/arm64")
 	}
 }

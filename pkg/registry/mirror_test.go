@@ -2,13 +2,18 @@ package registry_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	distribution "github.com/docker/distribution/configuration"
 	"github.com/stretchr/testify/require"
+
+	"github.com/gild-project/gild/pkg/registry"
 )
 
 // mirrored is a registries.conf for a registry nobody reaches, with mirrors.
@@ -105,4 +110,39 @@ func TestBlockedRegistry(t *testing.T) {
 	require.Empty(t, h.asked(""))
 	o.ConfigDir = configured(t, "[[registry]\n")
 	failure(t, "docker://"+h.host()+"/disk:1", o, "InvalidOptions")
+}
+
+// TestWithoutConfiguration has no file of containers/image at all.
+func TestWithoutConfiguration(t *testing.T) {
+	h, caDir := newTLSHouse(t, distribution.Auth{})
+	h.pushImage(t, "disk", "1", random(1000))
+	o, _ := options(t)
+	o.ConfigDir, o.CADir = filepath.Join(t.TempDir(), "gone"), caDir
+	image := open(t, "docker://"+h.host()+"/disk:1", o)
+	require.Equal(t, random(1000), read(t, image, image.Layers()[0]))
+}
+
+// TestDropInConfiguration reads registries.conf.d too.
+func TestDropInConfiguration(t *testing.T) {
+	h := newHouse(t, distribution.Auth{})
+	h.pushImage(t, "own/disk", "1", random(1000))
+	o, _ := options(t)
+	dir := filepath.Join(o.ConfigDir, "registries.conf.d")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "50-house.conf"), []byte(mirrored(h)), 0o600))
+	open(t, "docker://images.example/vm/disk:1", o)
+}
+
+func TestInterrupted(t *testing.T) {
+	h := newHouse(t, distribution.Auth{})
+	h.pushImage(t, "disk", "1", random(1000))
+	ctx, cancel := context.WithCancel(t.Context())
+	h.spoil = func(_ http.ResponseWriter, r *http.Request) bool {
+		cancel()
+		<-r.Context().Done()
+		return true
+	}
+	o, _ := options(t, h.host())
+	_, err := registry.Open(ctx, "docker://"+h.host()+"/disk:1", o)
+	require.ErrorIs(t, err, context.Canceled)
 }

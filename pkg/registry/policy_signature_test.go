@@ -71,9 +71,9 @@ func payload(t *testing.T, kind, ref string, d digest.Digest) []byte {
 }
 
 // signByGPG stores a signature below lookaside, as registries.d names it.
-func (s signer) signByGPG(t *testing.T, lookaside, repository, ref string, d digest.Digest) {
+func (s signer) signByGPG(t *testing.T, lookaside, ref string, d digest.Digest) {
 	t.Helper()
-	dir := filepath.Join(lookaside, repository+"@"+d.Algorithm().String()+"="+d.Encoded())
+	dir := filepath.Join(lookaside, "disk@"+d.Algorithm().String()+"="+d.Encoded())
 	require.NoError(t, os.MkdirAll(dir, 0o755))
 	var signed bytes.Buffer
 	w, err := openpgp.Sign(&signed, s.gpg, nil, nil)
@@ -85,17 +85,17 @@ func (s signer) signByGPG(t *testing.T, lookaside, repository, ref string, d dig
 }
 
 // signBySigstore stores a signature as an image beside the signed one.
-func (s signer) signBySigstore(t *testing.T, h *house, repository, ref string, d digest.Digest) {
+func (s signer) signBySigstore(t *testing.T, h *house, ref string, d digest.Digest) {
 	t.Helper()
 	text := payload(t, "cosign container image signature", ref, d)
 	sum := sha256.Sum256(text)
 	signature, err := s.key.Sign(rand.Reader, sum[:], crypto.SHA256)
 	require.NoError(t, err)
-	m := h.ociManifest(t, repository)
-	layer := h.pushBlob(t, repository, "application/vnd.dev.cosign.simplesigning.v1+json", text)
+	m := h.ociManifest(t, "disk")
+	layer := h.pushBlob(t, "disk", "application/vnd.dev.cosign.simplesigning.v1+json", text)
 	layer.Annotations = map[string]string{"dev.cosignproject.cosign/signature": base64.StdEncoding.EncodeToString(signature)}
 	m.Layers = []imgspec.Descriptor{layer}
-	h.pushManifest(t, repository, strings.ReplaceAll(d.String(), ":", "-")+".sig", imgspec.MediaTypeImageManifest, m)
+	h.pushManifest(t, "disk", strings.ReplaceAll(d.String(), ":", "-")+".sig", imgspec.MediaTypeImageManifest, m)
 }
 
 // signing is a configuration directory for a registry, with policy as the rule for it.
@@ -128,14 +128,14 @@ func TestSignatures(t *testing.T) {
 	push := func(tag string) digest.Digest { return h.pushImage(t, "disk", tag, []byte(tag)).Digest }
 
 	push("unsigned")
-	mine.signByGPG(t, lookaside, "disk", name+":gpg", push("gpg"))
-	foreign.signByGPG(t, lookaside, "disk", name+":foreign", push("foreign"))
-	mine.signByGPG(t, lookaside, "disk", name+":other", push("renamed"))
-	mine.signBySigstore(t, h, "disk", name, push("sigstore"))
-	foreign.signBySigstore(t, h, "disk", name, push("sigstore-foreign"))
-	mine.signBySigstore(t, h, "disk", host+"/other", push("sigstore-renamed"))
+	mine.signByGPG(t, lookaside, name+":gpg", push("gpg"))
+	foreign.signByGPG(t, lookaside, name+":foreign", push("foreign"))
+	mine.signByGPG(t, lookaside, name+":other", push("renamed"))
+	mine.signBySigstore(t, h, name, push("sigstore"))
+	foreign.signBySigstore(t, h, name, push("sigstore-foreign"))
+	mine.signBySigstore(t, h, host+"/other", push("sigstore-renamed"))
 	images := pushIndex(t, h, "index", "linux/amd64", "linux/arm64")
-	mine.signBySigstore(t, h, "disk", name, images["linux/amd64"].Digest)
+	mine.signBySigstore(t, h, name, images["linux/amd64"].Digest)
 
 	for policy, cases := range map[string]map[string]string{
 		mine.byGPG(): {
@@ -153,7 +153,7 @@ func TestSignatures(t *testing.T) {
 			o.ConfigDir, o.Credentials = signing(t, h, lookaside, conf, policy), password(t)
 			ref := "docker://" + name + ":" + tag
 			if reason != "" {
-				err := failure(t, ref, o, reason)
+				err := refused(t, ref, o, reason)
 				require.ErrorContains(t, err, "policy.json", "%s under %s", tag, policy)
 				continue
 			}
@@ -175,7 +175,7 @@ func TestSignaturesBehindTLS(t *testing.T) {
 	mine := newSigner(t)
 	h, caDir := newTLSHouse(t, htpasswd(t))
 	d := h.pushImage(t, "disk", "1", []byte("layer"))
-	mine.signBySigstore(t, h, "disk", h.host()+"/disk", d.Digest)
+	mine.signBySigstore(t, h, h.host()+"/disk", d.Digest)
 	o, _ := options(t)
 	o.ConfigDir, o.CADir, o.Credentials = signing(t, h, t.TempDir(), "", mine.bySigstore()), caDir, password(t)
 	require.Equal(t, d.Digest.String(), open(t, "docker://"+h.host()+"/disk:1", o).Digest())
@@ -190,7 +190,7 @@ func TestTheVerifiedManifestIsTheOneImported(t *testing.T) {
 	h.pushImage(t, "disk", "1", []byte("unsigned"))
 	signed := h.ociManifest(t, "disk", []byte("signed"))
 	d := h.pushManifest(t, "disk", "2", imgspec.MediaTypeImageManifest, signed)
-	mine.signByGPG(t, lookaside, "disk", h.host()+"/disk:1", d.Digest)
+	mine.signByGPG(t, lookaside, h.host()+"/disk:1", d.Digest)
 	first := true
 	h.spoil = func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/v2/") && first {
@@ -202,7 +202,7 @@ func TestTheVerifiedManifestIsTheOneImported(t *testing.T) {
 	}
 	o, _ := options(t)
 	o.ConfigDir = signing(t, h, lookaside, fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", h.host()), mine.byGPG())
-	err := failure(t, "docker://"+h.host()+"/disk:1", o, "SourceUnstable")
+	err := refused(t, "docker://"+h.host()+"/disk:1", o, "SourceUnstable")
 	require.False(t, first)
 	var again interface{ StartOver() bool }
 	require.ErrorAs(t, err, &again)

@@ -116,7 +116,7 @@ func TestPlatform(t *testing.T) {
 	}
 	o, _ := options(t, h.host())
 	o.Platform = "linux/s390x"
-	err := failure(t, "docker://"+h.host()+"/disk:all", o, "PlatformNotFound")
+	err := refused(t, "docker://"+h.host()+"/disk:all", o, "PlatformNotFound")
 	require.ErrorContains(t, err, "linux/s390x")
 	require.ErrorContains(t, err, "linux/amd64, linux/arm64/v8, linux/arm/v6, linux/arm/v7, windows/amd64")
 	require.NotContains(t, err.Error(), "unknown")
