@@ -57,8 +57,8 @@ func layered(c cell) []contender {
 	}
 	return []contender{
 		{name: gild, script: `exec "$IMPORTER" --source "docker://$REFERENCE" --registry-config "$REGISTRIES" --target "$TARGET" --scratch-dir "$SCRATCH" --progress json`},
-		{name: skopeo, script: `d=$SCRATCH/image; mkdir -p "$d/x"; skopeo --insecure-policy copy -q --src-tls-verify=false "docker://$REFERENCE" "dir:$d"
-			tar -C "$d/x" -xf "$d/${LAYER#sha256:}"; qemu-img convert -t writeback -f "$FORMAT" -O raw "$d"/x/disk/* "$TARGET"; sync -d "$TARGET"; rm -rf "$d"`},
+		{name: skopeo, script: `d=$SCRATCH/image x=$SCRATCH/x; mkdir -p "$x"; skopeo --insecure-policy copy -q --src-tls-verify=false "docker://$REFERENCE" "dir:$d"
+			tar -C "$x" -xf "$d/${LAYER#sha256:}"; qemu-img convert -t writeback -f "$FORMAT" -O raw "$x"/disk/* "$TARGET"; sync -d "$TARGET"; rm -rf "$d" "$x"`},
 		{name: crane, script: `x=$SCRATCH/x; mkdir -p "$x"; "$CRANE" blob --insecure "${REFERENCE%:*}@$LAYER" | ` + unpack + ` tar -C "$x" -xf -
 			qemu-img convert -t writeback -f "$FORMAT" -O raw "$x"/disk/* "$TARGET"; sync -d "$TARGET"; rm -rf "$x"`},
 	}
