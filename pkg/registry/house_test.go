@@ -26,7 +26,9 @@ import (
 	_ "github.com/docker/distribution/registry/auth/htpasswd"
 	"github.com/docker/distribution/registry/auth/token"
 	"github.com/docker/distribution/registry/handlers"
-	_ "github.com/docker/distribution/registry/storage/driver/filesystem" // where it keeps them
+	"github.com/docker/distribution/registry/storage/driver"
+	"github.com/docker/distribution/registry/storage/driver/factory"
+	"github.com/docker/distribution/registry/storage/driver/inmemory"
 	"github.com/docker/libtrust"
 	"github.com/opencontainers/go-digest"
 	imgspec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -125,11 +127,19 @@ func newTLSHouse(t *testing.T, auth distribution.Auth) (h *house, caDir string) 
 	return h, caDir
 }
 
+// shelf is the storage that the two doors of a house share.
+type shelf struct{ driver.StorageDriver }
+
+func (s shelf) Create(map[string]any) (driver.StorageDriver, error) { return s.StorageDriver, nil }
+
 func unstarted(t *testing.T, auth distribution.Auth) *house {
 	t.Helper()
+	kept := shelf{inmemory.New()}
+	name := fmt.Sprintf("shelf-%p", kept.StorageDriver)
+	factory.Register(name, kept)
 	config := &distribution.Configuration{
 		Storage: distribution.Storage{
-			"filesystem":  distribution.Parameters{"rootdirectory": t.TempDir()},
+			name:          distribution.Parameters{},
 			"maintenance": distribution.Parameters{"uploadpurging": map[any]any{"enabled": false}},
 		},
 	}
