@@ -3,6 +3,7 @@ package layer
 import (
 	"context"
 	"io"
+	"slices"
 )
 
 // Find opens the disk of an image: the one regular file below disk/ that is visible when the layers,
@@ -13,7 +14,7 @@ import (
 // Without a disk the error is a refusal with the reason NoDisk; there are others for
 // images that are refused. Errors of Layer.Open and Blob.Read come out wrapped.
 func Find(ctx context.Context, layers []Layer, o Options) (*Disk, error) {
-	d := &Disk{layers: layers, options: o, records: make([]*record, len(layers))}
+	d := &Disk{layers: slices.Clone(layers), options: o, records: make([]*record, len(layers))}
 	d.at = largest(layers)
 	covered := false
 	for i := len(layers) - 1; i >= 0 && !covered; i-- {

@@ -145,20 +145,20 @@ func TestRewindVerifies(t *testing.T) {
 		"no disk":       {second: pack(t, file("dosk/disk.img", disk(4000))), reason: layer.DigestMismatch},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, second := layerOf(good), lying(good, c.second)
+			l := layerOf(good)
 			first := l.Open
-			l.Open = func(ctx context.Context) (layer.Blob, error) { return first(ctx) }
-			layers := []layer.Layer{l}
-			d, err := layer.Find(t.Context(), layers, layer.Options{})
+			open := first
+			l.Open = func(ctx context.Context) (layer.Blob, error) { return open(ctx) }
+			d, err := layer.Find(t.Context(), []layer.Layer{l}, layer.Options{})
 			require.NoError(t, err)
 			_, err = read(t.Context(), d)
 			require.NoError(t, err)
-			layers[0].Open = second.Open
+			open = lying(good, c.second).Open
 			if err = d.Rewind(t.Context()); err == nil {
 				_, err = read(t.Context(), d)
 			}
 			requireReason(t, err, c.reason)
-			layers[0].Open = first
+			open = first
 			require.NoError(t, d.Rewind(t.Context()), "the right bytes help again")
 			_, err = read(t.Context(), d)
 			require.NoError(t, err)

@@ -164,3 +164,15 @@ func requireReason(t testing.TB, err error, reason string) {
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, reason, refused.Reason(), "%v", err)
 }
+
+// second opens by first the first time, and by then every other time.
+func second(first, then func(context.Context) (layer.Blob, error)) func(context.Context) (layer.Blob, error) {
+	opened := false
+	return func(ctx context.Context) (layer.Blob, error) {
+		if opened {
+			return then(ctx)
+		}
+		opened = true
+		return first(ctx)
+	}
+}

@@ -46,9 +46,9 @@ type file struct {
 
 // About what a name and a directory take, in bytes, without the name itself; see TestTreeMemory.
 const (
-	nodeCost      = 200
-	directoryCost = 350
-	headerCost    = 400
+	nodeCost      = 180
+	directoryCost = 220
+	headerCost    = 250
 )
 
 func newTree() *tree { return &tree{root: &node{name: ".", children: map[string]*node{}, layer: -1}} }
