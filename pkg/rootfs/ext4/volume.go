@@ -6,12 +6,14 @@ import (
 	"io"
 )
 
-// Features that the file system must have: no more, because others change what is written.
+// Features that the file system must have: no more, because others change what is written. The
+// journal and the inode for resizing may be missing.
 const (
 	featuresCompatible   = 0x3c  // has_journal 4, ext_attr 8, resize_inode 10, dir_index 20
 	featuresIncompatible = 0x2c2 // filetype 2, extents 40, 64bit 80, flex_bg 200
 	featuresReadOnly     = 0x46b // sparse_super 1, large_file 2, huge_file 8, dir_nlink 20, extra_isize 40, metadata_csum 400
 	hasJournal           = 0x4
+	resizeInode          = 0x10
 )
 
 const (
@@ -20,6 +22,7 @@ const (
 	descriptorSize = 64
 	inodeSize      = 256
 	magic          = 0xef53
+	bitsPerBlock   = 8 * BlockSize
 )
 
 // volume is the file system below its inodes: the groups of blocks.
@@ -30,6 +33,7 @@ type volume struct {
 	groups  []group
 
 	blocks         uint64
+	blocksPerGroup uint64
 	inodesPerGroup uint32
 	reservedTable  uint64
 
@@ -41,8 +45,6 @@ type volume struct {
 	loaded int
 	bitmap []byte
 }
-
-const blocksPerGroup = 8 * BlockSize
 
 // group is what its descriptor says. Taken inodes are always the first ones.
 type group struct {
@@ -71,12 +73,12 @@ func (v *volume) load() error {
 	}
 	v.blocks, v.freeBlocks = v.counts()
 	v.freeInodes = le.Uint32(v.super[0x10:])
-	v.inodesPerGroup = le.Uint32(v.super[0x28:])
+	v.blocksPerGroup, v.inodesPerGroup = uint64(le.Uint32(v.super[0x20:])), le.Uint32(v.super[0x28:])
 	v.reservedTable = uint64(le.Uint16(v.super[0xce:]))
 	v.seed = checksum(^uint32(0), v.super[0x68:0x78])
 	v.nextInode, v.loaded = lostFoundInode+1, -1
 
-	count := (v.blocks + blocksPerGroup - 1) / blocksPerGroup
+	count := (v.blocks + v.blocksPerGroup - 1) / v.blocksPerGroup
 	table := make([]byte, count*descriptorSize)
 	if _, err := v.storage.ReadAt(table, BlockSize); err != nil {
 		return err
@@ -114,9 +116,9 @@ func (v *volume) check() error {
 	switch {
 	case le.Uint16(v.super[0x38:]) != magic:
 		return errors.New("it is none")
-	case compatible|hasJournal != featuresCompatible || incompatible != featuresIncompatible || readOnly != featuresReadOnly:
+	case compatible|hasJournal|resizeInode != featuresCompatible || incompatible != featuresIncompatible || readOnly != featuresReadOnly:
 		return fmt.Errorf("it has the features %#x %#x %#x", compatible, incompatible, readOnly)
-	case le.Uint32(v.super[0x18:]) != 2, le.Uint32(v.super[0x20:]) != blocksPerGroup,
+	case le.Uint32(v.super[0x18:]) != 2, le.Uint32(v.super[0x20:])-1 >= bitsPerBlock, le.Uint32(v.super[0x28:])-1 >= bitsPerBlock,
 		le.Uint16(v.super[0x58:]) != inodeSize, le.Uint16(v.super[0xfe:]) != descriptorSize:
 		return errors.New("its blocks, groups, inodes or descriptors have another size")
 	}
@@ -157,12 +159,12 @@ func (v *volume) writeBlock(block uint64, raw []byte) error {
 // takeBlocks takes up to want free blocks that follow each other.
 func (v *volume) takeBlocks(want uint64) (first, n uint64, err error) {
 	for ; v.nextBlock < v.blocks; v.nextBlock++ {
-		if index := int(v.nextBlock / blocksPerGroup); index != v.loaded { //nolint:gosec // small
+		if index := int(v.nextBlock / v.blocksPerGroup); index != v.loaded { //nolint:gosec // small
 			if err := v.loadBitmap(index); err != nil {
 				return 0, 0, err
 			}
 		}
-		bit := v.nextBlock % blocksPerGroup
+		bit := v.nextBlock % v.blocksPerGroup
 		if v.bitmap[bit/8]&(1<<(bit%8)) == 0 {
 			break
 		}
@@ -171,7 +173,7 @@ func (v *volume) takeBlocks(want uint64) (first, n uint64, err error) {
 		return 0, 0, fmt.Errorf("taking blocks: %w", ErrFull)
 	}
 	first = v.nextBlock
-	for bit := first % blocksPerGroup; n < want && bit < blocksPerGroup && v.nextBlock < v.blocks; bit++ {
+	for bit := first % v.blocksPerGroup; n < want && bit < v.blocksPerGroup && v.nextBlock < v.blocks; bit++ {
 		if v.bitmap[bit/8]&(1<<(bit%8)) != 0 {
 			break
 		}
@@ -198,9 +200,9 @@ func (v *volume) loadBitmap(index int) error {
 		_, err := v.storage.ReadAt(v.bitmap, offset(g.blockBitmap))
 		return err
 	}
-	start := uint64(index) * blocksPerGroup //nolint:gosec // not negative
+	start := uint64(index) * v.blocksPerGroup //nolint:gosec // not negative
 	take := func(from, n uint64) {
-		for b := max(from, start); b < min(from+n, start+blocksPerGroup); b++ {
+		for b := max(from, start); b < min(from+n, start+bitsPerBlock); b++ {
 			v.bitmap[(b-start)/8] |= 1 << ((b - start) % 8)
 		}
 	}
@@ -210,6 +212,8 @@ func (v *volume) loadBitmap(index int) error {
 	take(g.blockBitmap, 1)
 	take(g.inodeBitmap, 1)
 	take(g.inodeTable, uint64(v.inodesPerGroup)*inodeSize/BlockSize)
+	// What the bitmap has beyond the group counts as taken.
+	take(start+v.blocksPerGroup, bitsPerBlock-v.blocksPerGroup)
 	return nil
 }
 
@@ -236,7 +240,7 @@ func (v *volume) storeBitmap() error {
 		return nil
 	}
 	g := &v.groups[v.loaded]
-	put16(g.raw, 0x18, 0x38, checksum(v.seed, v.bitmap))
+	put16(g.raw, 0x18, 0x38, checksum(v.seed, v.bitmap[:v.blocksPerGroup/8]))
 	le.PutUint16(g.raw[0x12:], le.Uint16(g.raw[0x12:])&^blocksUninitialised)
 	return v.writeBlock(g.blockBitmap, v.bitmap)
 }
@@ -265,7 +269,7 @@ func (v *volume) storeGroup(index int) error {
 	}
 	if g.usedInodes > 0 {
 		bitmap := make([]byte, BlockSize)
-		for i := range uint32(8 * BlockSize) {
+		for i := range uint32(bitsPerBlock) {
 			if i < g.usedInodes || i >= v.inodesPerGroup {
 				bitmap[i/8] |= 1 << (i % 8)
 			}
