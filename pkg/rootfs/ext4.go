@@ -57,7 +57,7 @@ func Ext4(ctx context.Context, entries iter.Seq2[Entry, error], file *os.File, s
 			w.bytes>>20, plural(int(w.inodes), "file"), room>>20, sensible(w.bytes, w.inodes)>>20))
 	}
 	if err := w.to.Close(); err != nil {
-		return 0, w.failed(err)
+		return 0, onScratch(err)
 	}
 	if w.strange > 0 {
 		o.notice(fmt.Sprintf("left out %s that Linux does not know", plural(w.strange, "extended attribute")))
@@ -70,8 +70,10 @@ func Ext4(ctx context.Context, entries iter.Seq2[Entry, error], file *os.File, s
 			return 0, err
 		}
 	}
-	if err := t.index(ctx, size == 0 || w.to.Wide()); err != nil {
-		return 0, err
+	if w.to.Wide() {
+		if err := t.index(ctx); err != nil {
+			return 0, err
+		}
 	}
 	return ext4.Used(file)
 }
@@ -93,12 +95,9 @@ func sensible(content, inodes int64) int64 {
 // empty makes the file read as zeros.
 func empty(file *os.File, size int64) error {
 	if err := file.Truncate(0); err != nil {
-		return fmt.Errorf("emptying scratch file: %w", err)
+		return onScratch(err)
 	}
-	if err := file.Truncate(size); err != nil {
-		return fmt.Errorf("setting size of scratch file: %w", err)
-	}
-	return nil
+	return onScratch(file.Truncate(size))
 }
 
 // writer brings entries into a file system and measures them.
@@ -129,7 +128,7 @@ func (w *writer) write(ctx context.Context, entries iter.Seq2[Entry, error]) err
 			continue
 		}
 		if err != nil {
-			return w.failed(err)
+			return onScratch(err)
 		}
 	}
 	return nil
@@ -213,9 +212,12 @@ func (w *writer) attributes(h *tar.Header) (ext4.Attributes, error) {
 	}, nil
 }
 
-// failed gives an error of the file system its reason. Those of the entries have one.
-func (w *writer) failed(err error) error {
+// onScratch gives an error of the file system its reason. What the entries fail with keeps its own.
+func onScratch(err error) error {
+	var known interface{ Reason() string }
 	switch {
+	case err == nil, errors.As(err, &known):
+		return err
 	case errors.Is(err, ext4.ErrEntry):
 		return refusal.By(refusal.ConversionFailed, "making file system", err)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EFBIG):

@@ -11,7 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -60,21 +59,6 @@ func entry(i item) Entry {
 	h := i.Header
 	h.Size = int64(len(i.content))
 	return Entry{Header: &h, Content: bytes.NewReader(i.content)}
-}
-
-// fromTar returns what is in an archive, and its error as it is.
-func fromTar(r io.Reader) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		for t := tar.NewReader(r); ; {
-			h, err := t.Next()
-			if errors.Is(err, io.EOF) {
-				return
-			}
-			if !yield(Entry{Header: h, Content: t}, err) || err != nil {
-				return
-			}
-		}
-	}
 }
 
 func dir(name string, mode int64) item {
@@ -303,21 +287,6 @@ func reasonOf(err error) string {
 		return known.Reason()
 	}
 	return ""
-}
-
-// archive packs entries for the seeds of a fuzz test.
-func archive(items []item) []byte {
-	var out bytes.Buffer
-	w := tar.NewWriter(&out)
-	for _, i := range items {
-		h := i.Header
-		h.Size, h.Format, h.PAXRecords = int64(len(i.content)), tar.FormatPAX, maps.Clone(h.PAXRecords)
-		if w.WriteHeader(&h) == nil {
-			_, _ = w.Write(i.content)
-		}
-	}
-	_ = w.Close()
-	return out.Bytes()
 }
 
 func unixTime(seconds int64) time.Time { return time.Unix(seconds, 0) }

@@ -62,10 +62,7 @@ func (t tools) format(ctx context.Context, size int64, journal bool) error {
 func (t tools) check(ctx context.Context) error { return t.run(ctx, "e2fsck", "-f", "-n", inChild) }
 
 // index gives large directories their index, which only speeds up looking for names.
-func (t tools) index(ctx context.Context, wide bool) error {
-	if !wide {
-		return nil
-	}
+func (t tools) index(ctx context.Context) error {
 	// Its exit code is 1, because the file system changes. The check tells whether it is sound.
 	var failure *confine.Failure
 	if err := t.start(ctx, "e2fsck", "-f", "-p", "-D", inChild); err != nil && (!errors.As(err, &failure) || failure.Missing || failure.Killed) {
@@ -80,9 +77,12 @@ func (t tools) shrink(ctx context.Context, size int64) error {
 		return err
 	}
 	if err := t.file.Truncate(size); err != nil {
-		return fmt.Errorf("setting size of file system: %w", err)
+		return onScratch(err)
 	}
-	return t.run(ctx, "tune2fs", "-j", inChild)
+	if err := t.run(ctx, "tune2fs", "-j", inChild); err != nil {
+		return err
+	}
+	return t.check(ctx)
 }
 
 func (t tools) run(ctx context.Context, name string, args ...string) error {

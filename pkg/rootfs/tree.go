@@ -13,6 +13,9 @@ import (
 	"github.com/gild-project/gild/pkg/format/refusal"
 )
 
+// maxTarget is the longest text of a symbolic link in bytes.
+const maxTarget = 4095
+
 // tree is written below root, a directory of its own: no name finds anything else there.
 type tree struct {
 	root *os.Root
@@ -103,6 +106,9 @@ func (t *tree) addParent(name string) error {
 }
 
 func (t *tree) addSymlink(name string, h *tar.Header) error {
+	if h.Linkname == "" || len(h.Linkname) > maxTarget || strings.Contains(h.Linkname, "\x00") {
+		return refusal.New(refusal.ConversionFailed, fmt.Sprintf("writing files: a symbolic link cannot lead to %s", quote(h.Linkname)))
+	}
 	if err := t.root.Symlink(h.Linkname, name); err != nil {
 		return taken(err)
 	}

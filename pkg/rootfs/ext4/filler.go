@@ -150,8 +150,8 @@ func (f *Filler) File(name string, a Attributes, size int64, content io.Reader) 
 
 // Symlink adds a symbolic link with the given text.
 func (f *Filler) Symlink(name string, a Attributes, target string) error {
-	if len(target) == 0 || len(target) > maxTarget {
-		return fmt.Errorf("%w: a symbolic link of %d bytes", ErrEntry, len(target))
+	if len(target) == 0 || len(target) > maxTarget || strings.Contains(target, "\x00") {
+		return fmt.Errorf("%w: a symbolic link of %d bytes, or with a zero byte", ErrEntry, len(target))
 	}
 	a.Mode = 0o777
 	return f.inodeFor(name, kindSymlink, a, func(i *inode) error {
