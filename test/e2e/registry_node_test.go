@@ -170,7 +170,7 @@ func TestTheNodeCannotPull(t *testing.T) {
 		"no credentials": {func(f *fixture) string {
 			p := f.Push("disk", f.containerDisk(gzipTar, "disk.qcow2", f.qcow2()))
 			return fmt.Sprintf("docker://%s/%s:%s", f.forwardToRegistry(guardedPort), p.repository, p.tag)
-		}, "401"},
+		}, "auth"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
