@@ -57,20 +57,24 @@ func (s *site) breakAt(offsets []int, reset bool, way func(r *http.Request)) {
 
 // TestResume is fault N1 (and N4 when the connection ends in good order).
 func TestResume(t *testing.T) {
-	body := random(24 * mib)
-	every := func(step int) (all []int) {
-		for o := step; o < len(body); o += step {
+	most := random(24 * mib)
+	every := func(step, size int) (all []int) {
+		for o := step; o < size; o += step {
 			all = append(all, o)
 		}
 		return all
 	}
+	const size = 12 * mib
 	for way, spoil := range ways() {
 		for _, reset := range []bool{true, false} {
 			for name, cuts := range map[string][]int{
-				"1 %": {len(body) / 100}, "50 %": {len(body) / 2}, "99 %": {len(body) / 100 * 99}, "last byte": {len(body) - 1},
-				"every 8 MiB": every(8*mib - 1), "20 times": every(len(body)/20 - 1),
+				"1 %": {size / 100}, "50 %": {size / 2}, "99 %": {size / 100 * 99}, "last byte": {size - 1},
+				"every 4 MiB": every(4*mib-1, size),
+				// More than the MiB that counts as progress is between two of them.
+				"20 times": every(len(most)/20-1, len(most)),
 			} {
 				t.Run(fmt.Sprintf("%s, %s, reset %v", way, name, reset), func(t *testing.T) {
+					body := most[:max(size, cuts[len(cuts)-1]+1)]
 					s := newSite(t, body)
 					s.breakAt(cuts, reset, spoil)
 					clock := newClock()

@@ -3,6 +3,8 @@ package target
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -33,18 +35,42 @@ func TestDirectoryGetsDiskImg(t *testing.T) {
 			require.NoFileExists(t, filepath.Join(dir, DiskName), "an unfinished disk must not look like one")
 			require.NoError(t, target.Commit(t.Context(), int64(c.commit)))
 
-			got, err := os.ReadFile(filepath.Join(dir, DiskName))
-			require.NoError(t, err)
-			require.Len(t, got, c.commit)
-			require.True(t, bytes.Equal(disk, got[:len(disk)]))
-			require.True(t, isZero(got[len(disk):]))
+			requireFile(t, filepath.Join(dir, DiskName), disk)
 			info, err := os.Stat(filepath.Join(dir, DiskName))
 			require.NoError(t, err)
+			require.EqualValues(t, c.commit, info.Size())
 			require.Equal(t, os.FileMode(0o660), info.Mode().Perm())
 			entries, err := os.ReadDir(dir)
 			require.NoError(t, err)
 			require.Len(t, entries, 1)
 		})
+	}
+}
+
+// requireFile wants a file to begin with disk and to have nothing but zeros behind it.
+func requireFile(t *testing.T, path string, disk []byte) {
+	t.Helper()
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, f.Close()) }()
+	got := make([]byte, len(disk))
+	_, err = io.ReadFull(f, got)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(disk, got))
+	part := make([]byte, mib)
+	for off := int64(len(disk)); ; {
+		// What is in holes is zero, and most is.
+		off, err = unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return
+		}
+		require.NoError(t, err)
+		n, err := f.ReadAt(part, off)
+		if !errors.Is(err, io.EOF) {
+			require.NoError(t, err)
+		}
+		require.True(t, isZero(part[:n]))
+		off += int64(n)
 	}
 }
 

@@ -2,9 +2,8 @@ package target
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
-	mathrand "math/rand/v2"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,10 +21,11 @@ const mib = 1 << 20
 func sample(t *testing.T, size int) []byte {
 	t.Helper()
 	disk := make([]byte, size)
-	r := mathrand.New(mathrand.NewPCG(1, 2))
+	noise := rand.NewChaCha8([32]byte{1})
+	r := rand.New(noise)
 	for off := 0; off < size; off += block * (1 + r.IntN(32)) {
 		end := min(off+block*(1+r.IntN(32)), size)
-		_, err := rand.Read(disk[off:end])
+		_, err := noise.Read(disk[off:end])
 		require.NoError(t, err)
 		off = end / block * block
 	}
@@ -109,27 +109,28 @@ func dirty(t *testing.T, device string, size int64) {
 	t.Helper()
 	f, err := os.OpenFile(device, os.O_WRONLY, 0)
 	require.NoError(t, err)
+	old := bytes.Repeat([]byte{0xff}, mib)
 	for off := int64(0); off < size; off += mib {
-		_, err := f.WriteAt(bytes.Repeat([]byte{0xff}, int(min(mib, size-off))), off)
+		_, err := f.WriteAt(old[:min(mib, size-off)], off)
 		require.NoError(t, err)
 	}
 	require.NoError(t, f.Sync())
 	require.NoError(t, f.Close())
 }
 
-// readDirect reads what the device holds, not what the page cache says.
-func readDirect(t *testing.T, device string, size int64) []byte {
+// eachDirect reads what the device holds, not what the page cache says, in parts of up to 1 MiB.
+func eachDirect(t *testing.T, device string, size int64, look func(part []byte, off int64)) {
 	t.Helper()
 	f, err := os.OpenFile(device, os.O_RDONLY|unix.O_DIRECT, 0)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, f.Close()) }()
-	content := alignedBuffer(int(size), block)
+	buffer := alignedBuffer(mib, block)
 	for off := int64(0); off < size; {
-		n, err := f.ReadAt(content[off:min(off+mib, size)], off)
+		n, err := f.ReadAt(buffer[:min(mib, size-off)], off)
 		require.NoError(t, err)
+		look(buffer[:n], off)
 		off += int64(n)
 	}
-	return content
 }
 
 // kind is a sort of block device.
@@ -170,15 +171,18 @@ func (k kind) make(t *testing.T) string {
 // requireDisk proves that a device of size bytes holds the disk and nothing else.
 func requireDisk(t *testing.T, device string, size int64, disk []byte) {
 	t.Helper()
-	got := readDirect(t, device, size)
-	require.True(t, bytes.Equal(disk, got[:len(disk)]), "the disk is another one")
-	require.True(t, isZero(got[len(disk):]), "old bytes survive behind the disk")
+	end := int64(len(disk))
+	eachDirect(t, device, size, func(part []byte, off int64) {
+		data := max(0, min(int64(len(part)), end-off))
+		require.True(t, bytes.Equal(disk[min(off, end):][:data], part[:data]), "the disk is another one")
+		require.True(t, isZero(part[data:]), "old bytes survive behind the disk")
+	})
 }
 
 // scatter writes disk from many goroutines, in random order, in pieces of 1 to 64 granules.
 func scatter(t *testing.T, target *Target, disk []byte, granule int, seed uint64) error {
 	t.Helper()
-	random := mathrand.New(mathrand.NewPCG(seed, 5))
+	random := rand.New(rand.NewPCG(seed, 5))
 	var pieces []extent
 	for off := 0; off < len(disk); {
 		end := min(off+granule*(1+random.IntN(64)), len(disk))

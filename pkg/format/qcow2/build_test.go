@@ -1,6 +1,9 @@
 package qcow2_test
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // plan is an image to be made: where each cluster of the disk is, as words of its tables.
 type plan struct {
@@ -70,16 +73,16 @@ func (p plan) build() []byte {
 
 // shared is an image of which all clusters are the same one of the file.
 func shared(clusters int64) []byte {
-	p := plan{bits: 9, size: clusters << 9, words: map[int64]uint64{}, data: noise(512)}
-	for i := range clusters {
-		p.words[i] = uint64(p.dataAt())
-	}
-	return p.build()
+	p := plan{bits: 9, size: clusters << 9, data: noise(512)}
+	b := p.build()
+	word := binary.BigEndian.AppendUint64(nil, uint64(p.dataAt()))
+	copy(b[(2+p.l1Clusters())<<p.bits:], bytes.Repeat(word, int(clusters)))
+	return b
 }
 
 // stored is DEFLATE data in blocks of 10 bytes that are not compressed: half as long again.
 func stored(b []byte) []byte {
-	var out []byte
+	out := make([]byte, 0, len(b)/10*15+15)
 	for len(b) > 0 {
 		n := min(10, len(b))
 		final := byte(0)

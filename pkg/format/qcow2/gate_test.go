@@ -53,9 +53,11 @@ func with(change func(b []byte)) []byte {
 }
 
 // deflate compresses as QEMU does.
-func deflate(b []byte) []byte {
+func deflate(b []byte) []byte { return deflateAt(flate.BestCompression, b) }
+
+func deflateAt(level int, b []byte) []byte {
 	var out bytes.Buffer
-	w, _ := flate.NewWriter(&out, flate.BestCompression)
+	w, _ := flate.NewWriter(&out, level)
 	_, _ = w.Write(b)
 	_ = w.Close()
 	return out.Bytes()
@@ -69,10 +71,7 @@ func frame(b []byte) []byte {
 
 func noise(n int) []byte {
 	b := make([]byte, n)
-	r := rand.New(rand.NewPCG(3, 4))
-	for i := range b {
-		b[i] = byte(r.Uint32())
-	}
+	_, _ = rand.NewChaCha8([32]byte{3}).Read(b)
 	return b
 }
 
