@@ -56,7 +56,10 @@ func runStalling(t *testing.T, o importer.Options, stall time.Duration) (importe
 
 func runChanged(t *testing.T, o importer.Options, stall time.Duration, change func(p *importer.Parts)) (importer.Result, string, *fakeClock) {
 	t.Helper()
-	o.TargetFormat, o.SourceFormat, o.Content, o.Progress = importer.FormatRaw, importer.FormatAuto, importer.ContentAuto, importer.ProgressJSON
+	o.SourceFormat, o.Content, o.Progress = importer.FormatAuto, importer.ContentAuto, importer.ProgressJSON
+	if o.TargetFormat == "" {
+		o.TargetFormat = importer.FormatRaw
+	}
 	before := goleak.IgnoreCurrent()
 	clock := &fakeClock{now: time.Now()}
 	parts := wire(o)
@@ -147,6 +150,34 @@ func TestCutEverywhere(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, sum(images["disk.raw"]), sum(got))
 		require.EqualValues(t, size+512, result.TransferredBytes)
+	}
+}
+
+// TestEveryWayOfAnImage is for the race detector, which the stories run without.
+func TestEveryWayOfAnImage(t *testing.T) {
+	images := makeImages(t)
+	s := newSite(t, images)
+	for _, format := range []string{importer.FormatRaw, importer.FormatQcow2} {
+		for _, path := range []string{
+			"disk.raw", "chunked/disk.raw", "disk.raw.gz", "disk.raw.zst", "zlib.qcow2", "zstd.qcow2", "chunked/zlib.qcow2", "disk.qcow2.gz", "stream.vmdk", "disk.vhdx",
+		} {
+			t.Run(format+" "+path, func(t *testing.T) {
+				if images[filepath.Base(path)] == nil || format == importer.FormatQcow2 && !haveQemu() {
+					t.Skip("SKIPPED: needs qemu-img (Debian: qemu-utils)")
+				}
+				o := importer.Options{Source: s.URL + "/" + path, Target: filepath.Join(t.TempDir(), "disk"), TargetFormat: format, ScratchDir: t.TempDir()}
+				result, _, _ := runStalling(t, o, time.Minute)
+				require.Equal(t, importer.Imported, result.Reason, result.Message)
+				if format == importer.FormatRaw {
+					place{target: o.Target}.requireDisk(t, images["disk.raw"])
+					return
+				}
+				raw := filepath.Join(t.TempDir(), "raw")
+				out, err := exec.CommandContext(t.Context(), "qemu-img", "convert", "-f", "qcow2", "-O", "raw", o.Target, raw).CombinedOutput()
+				require.NoError(t, err, "%s", out)
+				place{target: raw}.requireDisk(t, images["disk.raw"])
+			})
+		}
 	}
 }
 

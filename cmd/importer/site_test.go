@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -73,9 +74,23 @@ func sum(b []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
+// made are the images, made once for all tests.
+var made struct {
+	sync.Once
+
+	images map[string][]byte
+}
+
 // makeImages returns the images by name. qemu-img makes those in qcow2; without it they are
 // missing, and the tests that need them are skipped.
 func makeImages(t *testing.T) map[string][]byte {
+	t.Helper()
+	made.Do(func() { made.images = makeImagesAnew(t) })
+	require.NotEmpty(t, made.images)
+	return maps.Clone(made.images)
+}
+
+func makeImagesAnew(t *testing.T) map[string][]byte {
 	t.Helper()
 	images := map[string][]byte{
 		"disk.raw": disk(), "other.raw": append([]byte("other"), disk()[5:6*mib]...), "disk.iso": iso(), "odd.raw": disk()[:mib+77], "empty.raw": nil,
