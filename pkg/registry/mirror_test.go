@@ -72,6 +72,27 @@ func TestMirrors(t *testing.T) {
 	}
 }
 
+// TestTheMirrorWithTheManifestGetsEveryTry: it is known to have the image.
+func TestTheMirrorWithTheManifestGetsEveryTry(t *testing.T) {
+	mirror, own := newHouse(t, distribution.Auth{}), newHouse(t, distribution.Auth{})
+	mirror.pushImage(t, "mirror/disk", "1", random(1000))
+	left := 6
+	mirror.spoil = func(w http.ResponseWriter, r *http.Request) bool {
+		busy := strings.Contains(r.URL.Path, "/blobs/") && left > 0
+		if busy {
+			left--
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		return busy
+	}
+	o, clock := options(t)
+	o.ConfigDir = configured(t, mirrored(mirror, own))
+	image := open(t, "docker://images.example/vm/disk:1", o)
+	require.Equal(t, random(1000), read(t, image, image.Layers()[0]))
+	require.Empty(t, own.asked(""))
+	require.Len(t, clock.waits, 6)
+}
+
 // TestMirrorsGetNoForeignSecret: a user and password are for the registry of the reference.
 func TestMirrorsGetNoForeignSecret(t *testing.T) {
 	mirror, own := newHouse(t, htpasswd(t)), newHouse(t, distribution.Auth{})
