@@ -63,7 +63,7 @@ func (a *attempt) options() importer.Options {
 	if isBlock(a.claim) {
 		o.Target = targetDevice
 	}
-	if a.scratch {
+	if a.scratch || isRootfs(&a.spec.Source) {
 		o.ScratchDir = scratchDir
 	}
 	if a.spec.Size != nil {
@@ -233,6 +233,7 @@ func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
 		},
 	}
 	volumes := []corev1.Volume{
+		{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: ptr.To(resource.MustParse("16Mi"))}}},
 		{Name: "target", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: a.target.Name}}},
 	}
 	if options.ScratchDir != "" {
@@ -244,6 +245,7 @@ func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
 	} else {
 		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: "target", MountPath: targetDirectory})
 	}
+	container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: "tmp", MountPath: "/tmp"})
 	if options.SecretDir != "" {
 		volumes = append(volumes, secretVolume(a))
 		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: "secret", MountPath: secretDirectory, ReadOnly: true})

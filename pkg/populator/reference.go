@@ -51,6 +51,11 @@ func pulledByNode(source *v1alpha1.DiskSource) bool {
 	return source.Registry != nil && source.Registry.PullMethod == v1alpha1.PullMethodNode
 }
 
+// isRootfs reports whether a disk is made of an image's root file system for sure, which needs scratch space.
+func isRootfs(source *v1alpha1.DiskSource) bool {
+	return source.Registry != nil && source.Registry.Content == v1alpha1.ImageContentRootfs
+}
+
 // architectureOf is the architecture that a source asks for; empty for the node's own.
 func architectureOf(source *v1alpha1.DiskSource) string {
 	if source.Registry == nil || source.Registry.Platform == nil {

@@ -37,7 +37,7 @@ func verifyRemote(ctx context.Context, name string, named reference.Named, endpo
 	}
 	dir, err := os.MkdirTemp("", "gild-registry-")
 	if err != nil {
-		return failBy("InternalError", "verifying "+name+": making a directory for the certificates", plainPath(err))
+		return failBy("InternalError", "verifying "+name+": making a directory for the certificates: the importer needs a writable /tmp for this", plainPath(err))
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // it holds copies only
 	system, err := verifyingContext(dir, endpoints, o)

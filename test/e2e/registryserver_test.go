@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,7 +24,7 @@ const (
 	// storeName is the host that the registry has its blobs on, where it redirects.
 	storeName = "store"
 	// seedHost is the host of the seed's image, which the registry answers for: no test leaves this machine.
-	seedHost = "registry-1.docker.io"
+	seedHost = name.DefaultRegistry
 )
 
 // The ways to the images of test/registry: its flags and their ports.
