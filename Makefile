@@ -14,7 +14,7 @@ modules := $(subst go.mod,.,$(modules))
 # Of these, the modules with code of ours; the others only pin programs.
 code := . test/csi-loop test/registry
 # Tests that take minutes with the race detector, and seconds without. What they run is raced by their neighbours.
-long := ^Test(Matrix|ManyClustersAreReadInSlices|ManyClustersBeforeTheirTables|LiveImages|TwentyBreaks|KilledImportGoesOn|VolumeThatIsFullInBetween|CheckpointThatIsNotTrue|CheckpointThatCameBack|GigabyteOfZeros|Stories|ZeroRuns|ZeroRunsLargeWindow|ZeroRunsFlippedBits)$$
+long := ^Test(Matrix|ManyClustersAreReadInSlices|ManyClustersBeforeTheirTables|LiveImages|TwentyBreaks|KilledImportGoesOn|VolumeThatIsFullInBetween|CheckpointThatIsNotTrue|CheckpointThatCameBack|GigabyteOfZeros|Stories|ZeroRuns|ZeroRunsLargeWindow|ZeroRunsFlippedBits|ManyEntries)$$
 tool = "$$(go -C $(CURDIR)/test/tools tool -n $(1))"
 
 .PHONY: help
@@ -53,7 +53,7 @@ test: test-unit test-corpus test-fuzz test-e2e ## all tests: test-unit, test-cor
 test-unit: ## unit tests with the race detector: no root, no network, no cluster
 	@test/packages.sh unit
 	@for m in $(code); do go -C $$m test -race -skip '$(long)' ./...; done
-	@go test -run '$(long)' ./cmd/importer ./pkg/format/compress ./pkg/format/qcow2
+	@go test -run '$(long)' ./cmd/importer ./pkg/format/compress ./pkg/format/qcow2 ./pkg/layer
 
 .PHONY: test-corpus
 test-corpus: ## run the importer over images with known outcomes, good and hostile; needs root
