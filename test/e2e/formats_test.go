@@ -134,11 +134,13 @@ func (f *fixture) RequireNoScratch(c claim) {
 	require.Nil(f, scratchOf(&f.AttemptPods(c, 1)[0]), "the importer had scratch space")
 }
 
-// scratchOf is the volume of a pod whose room is its node's, nil when it has none.
+// scratchOf is the volume of a pod whose room is its node's disk, nil when it has none. The few MiB of memory that are its
+// /tmp are no room for an image.
 func scratchOf(pod *corev1.Pod) *corev1.Volume {
 	for i := range pod.Spec.Volumes {
-		if pod.Spec.Volumes[i].EmptyDir != nil || pod.Spec.Volumes[i].Ephemeral != nil {
-			return &pod.Spec.Volumes[i]
+		volume := &pod.Spec.Volumes[i]
+		if volume.EmptyDir != nil && volume.EmptyDir.Medium != corev1.StorageMediumMemory || volume.Ephemeral != nil {
+			return volume
 		}
 	}
 	return nil
