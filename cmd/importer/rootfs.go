@@ -103,6 +103,14 @@ func (d *rootfsDisk) Origin() importer.Origin {
 	return origin
 }
 
+// NextData spares the importer the holes, which are most of it.
+func (d *rootfsDisk) NextData(off int64) int64 {
+	if sparse, ok := d.Image.(interface{ NextData(off int64) int64 }); ok {
+		return sparse.NextData(off)
+	}
+	return off
+}
+
 // File is the disk for tools, which need no copy of it.
 func (d *rootfsDisk) File() *os.File { return d.file }
 

@@ -48,7 +48,11 @@ func (r *run) byPieces(ctx context.Context, i *inspected) error {
 // openImage reads the tables of the image. A flat disk has none.
 func (r *run) openImage(ctx context.Context, i *inspected) (Image, int64, error) {
 	if i.image.Flat {
-		return flatImage{size: i.source.Size()}, flatGranule, nil
+		image := flatImage{size: i.source.Size()}
+		if sparse, ok := i.source.(sparse); ok {
+			image.nextData = sparse.NextData
+		}
+		return image, flatGranule, nil
 	}
 	r.report.phase(Importing, "reading the tables of the image")
 	image, err := r.parts.Formats.Open(ctx, i.image.Format, i.source, i.source.Size(), r.maxDisk())
@@ -115,8 +119,18 @@ func after(pieces iter.Seq2[Piece, error], offset int64) iter.Seq2[Piece, error]
 	}
 }
 
+// sparse is a source that knows where it has no data.
+type sparse interface {
+	// NextData returns the first place at or behind off that may have data, the size if there is none.
+	NextData(off int64) int64
+}
+
 // flatImage is a disk as it is.
-type flatImage struct{ size int64 }
+type flatImage struct {
+	size int64
+	// nextData is that of a sparse source, else nil.
+	nextData func(off int64) int64
+}
 
 var _ Image = flatImage{}
 
@@ -127,9 +141,15 @@ func (flatImage) Slices() int { return 1 }
 func (flatImage) Digest() string { return "" }
 
 // Pieces implements Image.
-func (f flatImage) Pieces(_ context.Context, _ int, _ bool, sink Sink) iter.Seq2[Piece, error] {
+func (f flatImage) Pieces(_ context.Context, _ int, whole bool, sink Sink) iter.Seq2[Piece, error] {
 	return func(yield func(Piece, error) bool) {
 		for off := int64(0); off < f.size; off += pieceSize {
+			if !whole && f.nextData != nil {
+				off = max(off, f.nextData(off)/pieceSize*pieceSize)
+			}
+			if off >= f.size {
+				return
+			}
 			place := func(ctx context.Context, data []byte) error {
 				_, err := sink.WriteAt(ctx, data, off)
 				return err

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // fileImage reads a local file or block device, for use in a shell.
@@ -192,6 +194,18 @@ func (i *fileImage) Tail(_ context.Context, n int64) ([]byte, error) {
 
 // File is the open file itself: it need not be copied to be read at random.
 func (i *fileImage) File() *os.File { return i.file }
+
+// NextData returns the first place at or behind off that is no hole, the size if there is none.
+func (i *fileImage) NextData(off int64) int64 {
+	next, err := unix.Seek(int(i.file.Fd()), off, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return i.size
+	case err != nil:
+		return off // not every file system knows
+	}
+	return next
+}
 
 // Fetched implements Image.
 func (i *fileImage) Fetched() int64 { return i.fetched.Load() }
