@@ -221,7 +221,9 @@ func TestRefusesHostileFiles(t *testing.T) {
 			t.Parallel()
 			f := start(t)
 			p := f.Push("root", f.container(f.layer(gzipTar, test.entries...)))
-			f.RegistryImage("image", p.URL(tlsPort), rootfsOf(rootfsSize, v1alpha1.DiskFormatRaw))
+			f.RegistryImage("image", p.URL(tlsPort), rootfsOf(rootfsSize, v1alpha1.DiskFormatRaw), func(spec *v1alpha1.VMDiskImageSpec) {
+				spec.Source.Registry.Content = v1alpha1.ImageContentRootfs
+			})
 			f.RequireFailed(f.Claim("disk", "image", block), test.reason)
 		})
 	}
