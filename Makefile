@@ -14,7 +14,9 @@ modules := $(subst go.mod,.,$(modules))
 # Of these, the modules with code of ours; the others only pin programs.
 code := . test/csi-loop test/registry
 # Tests that take minutes with the race detector, and seconds without. What they run is raced by their neighbours.
-long := ^Test(Matrix|ManyClustersAreReadInSlices|ManyClustersBeforeTheirTables|LiveImages|TwentyBreaks|KilledImportGoesOn|VolumeThatIsFullInBetween|CheckpointThatIsNotTrue|CheckpointThatCameBack|GigabyteOfZeros|Stories|ZeroRuns|ZeroRunsLargeWindow|ZeroRunsFlippedBits|ManyEntries)$$
+long := ^Test(Matrix|ManyClustersAreReadInSlices|ManyClustersBeforeTheirTables|LiveImages|TwentyBreaks|KilledImportGoesOn|VolumeThatIsFullInBetween|CheckpointThatIsNotTrue|CheckpointThatCameBack|GigabyteOfZeros|Stories|ZeroRuns|ZeroRunsLargeWindow|ZeroRunsFlippedBits|ManyEntries|CutAnywhere|FlipAnywhere|Archivers)$$
+# Packages without a goroutine of their own.
+serial := ./pkg/format/inflate ./pkg/rootfs/...
 tool = "$$(go -C $(CURDIR)/test/tools tool -n $(1))"
 
 .PHONY: help
@@ -52,7 +54,9 @@ test: test-unit test-corpus test-fuzz test-e2e ## all tests: test-unit, test-cor
 .PHONY: test-unit
 test-unit: ## unit tests with the race detector: no root, no network, no cluster
 	@test/packages.sh unit
-	@for m in $(code); do go -C $$m test -race -skip '$(long)' ./...; done
+	@go test -race -skip '$(long)' $$(go list ./... | grep -vxFf <(go list $(serial)))
+	@go test $(serial)
+	@for m in $(filter-out .,$(code)); do go -C $$m test -race ./...; done
 	@go test -run '$(long)' ./cmd/importer ./pkg/format/compress ./pkg/format/qcow2 ./pkg/layer
 
 .PHONY: test-corpus

@@ -3,6 +3,7 @@ package importer
 import (
 	"context"
 	"iter"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -11,11 +12,11 @@ const (
 	// pieceSize is the most bytes of one piece. Four at a time keep four connections busy; larger ones
 	// would only cost memory.
 	pieceSize = 4 << 20
-	// workers fetch, decode and write one piece each.
-	workers = 4
-	// inFlight bounds the pieces in memory. Two more than the workers have can wait for the one
-	// before them.
-	inFlight = workers + 2
+	// fetchers wait for the source, placers decode and wait for the target, each with one piece.
+	fetchers = 4
+	placers  = 4
+	// inFlight bounds the pieces in memory. Two more than these have can wait for the one before them.
+	inFlight = fetchers + placers + 2
 	// pageSize is what direct I/O may want of addresses and offsets.
 	pageSize = 4096
 )
@@ -45,14 +46,27 @@ func (m movement) move(ctx context.Context, pieces iter.Seq2[Piece, error]) erro
 		// The runtime gives blocks of this size whole pages: they are aligned for direct I/O.
 		free <- make([]byte, pieceSize+pageSize)
 	}
-	todo, queue := make(chan *parcel), make(chan *parcel, inFlight)
+	todo, queue, came := make(chan *parcel), make(chan *parcel, inFlight), make(chan *parcel, inFlight)
 	group.Go(func() error {
 		defer close(todo)
 		defer close(queue)
 		return dispatch(ctx, pieces, free, todo, queue)
 	})
-	for range workers {
-		group.Go(func() error { return m.carry(ctx, todo) })
+	var fetching sync.WaitGroup
+	for range fetchers {
+		fetching.Add(1)
+		group.Go(func() error {
+			defer fetching.Done()
+			return m.fetch(ctx, todo, came)
+		})
+	}
+	group.Go(func() error {
+		fetching.Wait()
+		close(came)
+		return nil
+	})
+	for range placers {
+		group.Go(func() error { return place(ctx, came) })
 	}
 	group.Go(func() error { return m.settle(ctx, queue, free) })
 	return group.Wait()
@@ -83,13 +97,21 @@ func dispatch(ctx context.Context, pieces iter.Seq2[Piece, error], free <-chan [
 	return nil
 }
 
-// carry fetches and places one piece after the other.
-func (m movement) carry(ctx context.Context, todo <-chan *parcel) error {
+// fetch fetches one piece after the other.
+func (m movement) fetch(ctx context.Context, todo <-chan *parcel, came chan<- *parcel) error {
 	for p := range todo {
 		if _, err := m.source.ReadAt(ctx, p.data, p.Off); err != nil {
 			return err
 		}
 		close(p.arrived)
+		came <- p // there is room for all that are in flight
+	}
+	return nil
+}
+
+// place brings pieces to where they belong, in any order.
+func place(ctx context.Context, came <-chan *parcel) error {
+	for p := range came {
 		if p.Place != nil {
 			if err := p.Place(ctx, p.data); err != nil {
 				return err
