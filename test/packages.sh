@@ -12,6 +12,7 @@ unit         xz-utils       the reference of xz streams
 unit         zstd           the reference of zstd streams
 unit         bzip2          the reference of bzip2 streams
 unit         nginx-light    a server that others wrote
+unit         e2fsprogs      makes and reads file systems
 corpus       qemu-utils     qemu-img and qemu-io, make the images
 corpus       python3        edits good images into hostile ones
 corpus       xorriso        makes ISOs
