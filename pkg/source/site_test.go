@@ -203,8 +203,8 @@ func hangUp(w http.ResponseWriter, reset bool) {
 	_ = conn.Close()
 }
 
-// drain waits until the other side has all that was sent: a reset drops what is on the way,
-// and a test could not say how much came.
+// drain waits until the other side has all that was sent, or is gone: a reset drops what is on
+// the way, and a test could not say how much came.
 func drain(conn *net.TCPConn) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -213,6 +213,10 @@ func drain(conn *net.TCPConn) {
 	for left := 1; left > 0; runtime.Gosched() {
 		if raw.Control(func(fd uintptr) {
 			if left, err = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ); err != nil {
+				left = 0
+			}
+			const established = 1 // TCP_ESTABLISHED: nobody takes the rest in any other state
+			if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err != nil || info.State != established {
 				left = 0
 			}
 		}) != nil {
