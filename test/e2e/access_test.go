@@ -21,6 +21,7 @@ func basic(password string) string {
 
 // TestShowsItsCredentials imports from servers that let nobody in without them.
 func TestShowsItsCredentials(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]func(f *fixture) (need map[string]string, edit func(*v1alpha1.HTTPSource)){
 		"basic authentication": func(f *fixture) (map[string]string, func(*v1alpha1.HTTPSource)) {
 			password := f.Canary()

@@ -17,6 +17,7 @@ import (
 )
 
 func TestClaimDeletedMidImport(t *testing.T) {
+	t.Parallel()
 	for name, edit := range map[string]func(*corev1.PersistentVolumeClaim){
 		"Filesystem": func(*corev1.PersistentVolumeClaim) {},
 		"Block":      block,

@@ -18,6 +18,7 @@ import (
 
 // TestFills fills claims of every volume mode and binding mode from every format of this release.
 func TestFills(t *testing.T) {
+	t.Parallel()
 	formats := map[string]func(*fixture) image{
 		"raw":   func(f *fixture) image { return f.Raw(diskSize) },
 		"qcow2": func(f *fixture) image { return f.Qcow2(diskSize) },
@@ -94,6 +95,7 @@ func TestFillsFromISO(t *testing.T) {
 }
 
 func TestKeepsQcow2(t *testing.T) {
+	t.Parallel()
 	for name, source := range map[string]func(*fixture) image{
 		"from raw":   func(f *fixture) image { return f.Raw(diskSize) },
 		"from qcow2": func(f *fixture) image { return f.Qcow2(diskSize) },
@@ -132,6 +134,7 @@ func TestQcow2NeedsAFilesystem(t *testing.T) {
 
 // TestGrows asks for a disk that is larger than its image.
 func TestGrows(t *testing.T) {
+	t.Parallel()
 	const size = diskSize + 16*mib
 	for name, test := range map[string]struct {
 		source func(*fixture) image

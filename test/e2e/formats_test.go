@@ -14,6 +14,7 @@ import (
 // TestFillsFromEveryFormat imports one image of each format and compression, to either volume mode,
 // and proves that none of them needs scratch space.
 func TestFillsFromEveryFormat(t *testing.T) {
+	t.Parallel()
 	files := func(*corev1.PersistentVolumeClaim) {}
 	for name, test := range map[string]struct {
 		image  func(*fixture) image
@@ -70,6 +71,7 @@ func packed(program, format string) func(*fixture) image {
 // TestGetsScratchSpace imports what can only be read with scratch space. The first attempt finds that out
 // and the second one has it; neither is a failure.
 func TestGetsScratchSpace(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		image  func(*fixture) image
 		format v1alpha1.DiskFormat

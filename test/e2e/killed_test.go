@@ -21,6 +21,7 @@ import (
 
 // TestImporterPodKilled ends importer pods half-way. The import is tried again and ends right.
 func TestImporterPodKilled(t *testing.T) {
+	t.Parallel()
 	for name, kill := range map[string]func(*fixture, *corev1.Pod) error{
 		"deleted": func(f *fixture, pod *corev1.Pod) error { return f.Delete(f.ctx, pod) },
 		"deleted by force": func(f *fixture, pod *corev1.Pod) error {

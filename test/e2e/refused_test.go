@@ -49,6 +49,7 @@ func cutAt(n int64) func([]byte) []byte {
 // the claim unbound and nothing left; once the cause is mended it starts anew and the claim
 // is bound to the right disk.
 func TestRefuses(t *testing.T) {
+	t.Parallel()
 	const secret = "login"
 	for name, test := range map[string]bad{
 		"unknown host": {reason: "HostNotFound", make: func(f *fixture) (string, func(*v1alpha1.VMDiskImageSpec)) {
@@ -154,6 +155,7 @@ func (f *fixture) backedContent() []byte {
 // TestRefusesWhatDoesNotFit refuses a disk that is too large before the download, and says a
 // size that is enough.
 func TestRefusesWhatDoesNotFit(t *testing.T) {
+	t.Parallel()
 	const large = 2 * claimSize
 	for name, edit := range map[string]func(*corev1.PersistentVolumeClaim){
 		"Filesystem": func(*corev1.PersistentVolumeClaim) {},

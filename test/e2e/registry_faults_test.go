@@ -14,6 +14,7 @@ import (
 
 // TestGoesOnWithABlob cuts the connections of a blob again and again and counts what is read twice.
 func TestGoesOnWithABlob(t *testing.T) {
+	t.Parallel()
 	const cuts, each = 5, 3 * mib / 2
 	for name, make := range map[string]func(*fixture) ociImage{
 		"container disk": func(f *fixture) ociImage { return f.containerDisk(zstdTar, "disk.qcow2", f.qcow2()) },
@@ -82,6 +83,7 @@ func TestLogsInAgain(t *testing.T) {
 
 // TestWaitsForABusyRegistry pulls from a registry that says for a while that it is busy.
 func TestWaitsForABusyRegistry(t *testing.T) {
+	t.Parallel()
 	const pause = 3 * time.Second
 	for name, test := range map[string]struct {
 		fault registryFault

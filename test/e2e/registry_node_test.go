@@ -45,6 +45,7 @@ func (f *fixture) PushForNodes(name string, img ociImage) (byTag, byDigest strin
 
 // TestTheNodePulls fills claims of both modes from images that the node pulls and mounts.
 func TestTheNodePulls(t *testing.T) {
+	t.Parallel()
 	for name, make := range map[string]func(*fixture) ociImage{
 		"qcow2 in tar+gzip": func(f *fixture) ociImage { return f.containerDisk(gzipTar, "disk.qcow2", f.qcow2()) },
 		"raw in tar+zstd":   func(f *fixture) ociImage { return f.containerDisk(zstdTar, "disk.img", f.raw()) },
@@ -76,6 +77,7 @@ func TestTheNodePulls(t *testing.T) {
 
 // TestTheNodeShowsCredentials has the node pull from a registry that lets nobody in without them.
 func TestTheNodeShowsCredentials(t *testing.T) {
+	t.Parallel()
 	for name, prepare := range map[string]func(f *fixture, host, user, password string) func(*v1alpha1.VMDiskImageSpec){
 		"dockerconfigjson": func(f *fixture, host, user, password string) func(*v1alpha1.VMDiskImageSpec) {
 			f.PullSecret("login", host, user, password)
@@ -158,6 +160,7 @@ func forward(ctx context.Context, from net.Conn, address string) {
 
 // TestTheNodeCannotPull fails after some tries, with the reason of the node, and starts anew.
 func TestTheNodeCannotPull(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		// url names an image that cannot be pulled. says is in the message.
 		url  func(*fixture) string
@@ -193,6 +196,7 @@ func TestTheNodeCannotPull(t *testing.T) {
 
 // TestRefusesWhatTheNodePulled refuses images that the node can pull and that hold no disk, or not one.
 func TestRefusesWhatTheNodePulled(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		reason  string
 		entries func(*fixture) []tarEntry

@@ -100,6 +100,7 @@ func rootfsOf(size int64, format v1alpha1.DiskFormat) func(*v1alpha1.VMDiskImage
 
 // TestMakesADiskOfAContainerImage has an image without a disk become one.
 func TestMakesADiskOfAContainerImage(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		format v1alpha1.DiskFormat
 		edit   func(*corev1.PersistentVolumeClaim)
@@ -208,6 +209,7 @@ func TestFilesNeedAFilesystem(t *testing.T) {
 
 // TestRefusesHostileFiles refuses layers whose files would leave their folder, or do not fit.
 func TestRefusesHostileFiles(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		reason  string
 		entries []tarEntry

@@ -79,6 +79,7 @@ func imageForms() map[string]func(*fixture) ociImage {
 
 // TestFillsFromARegistry fills claims of both modes from every form, by tag and by digest, over TLS.
 func TestFillsFromARegistry(t *testing.T) {
+	t.Parallel()
 	modes := map[string]func(*corev1.PersistentVolumeClaim){
 		"Filesystem": func(*corev1.PersistentVolumeClaim) {},
 		"Block":      block,
@@ -125,6 +126,7 @@ func TestKeepsQcow2OfARegistry(t *testing.T) {
 
 // TestChoosesThePlatform imports from an index.
 func TestChoosesThePlatform(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		platform *v1alpha1.ImagePlatform
 		want     string
@@ -173,6 +175,7 @@ func TestRefusesAnotherPlatform(t *testing.T) {
 
 // TestShowsItsCredentialsToRegistries pulls from registries that let nobody in without them.
 func TestShowsItsCredentialsToRegistries(t *testing.T) {
+	t.Parallel()
 	type access struct {
 		port int
 		// prepare makes what the import needs and returns how it names it.
@@ -243,6 +246,7 @@ func TestNeedsNoCredentials(t *testing.T) {
 // TestRefusesFromARegistry imports what must not become a disk. Each import ends with its reason after one attempt, the
 // claim unbound and nothing left.
 func TestRefusesFromARegistry(t *testing.T) {
+	t.Parallel()
 	good := func(f *fixture) *pushed { return f.Push("disk", f.containerDisk(plainTar, "disk.qcow2", f.qcow2())) }
 	of := func(port int, make func(*fixture) ociImage) func(*fixture) string {
 		return func(f *fixture) string { return f.Push("disk", make(f)).URL(port) }

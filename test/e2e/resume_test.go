@@ -17,6 +17,7 @@ const bytesAgain = 8 * mib
 
 // TestResumes cuts the connection again and again and counts what is read twice.
 func TestResumes(t *testing.T) {
+	t.Parallel()
 	const cuts, each = 5, 3 * mib / 2
 	for name, test := range map[string]struct {
 		image func(*fixture) image
@@ -78,6 +79,7 @@ func TestStartsOverWithoutRange(t *testing.T) {
 // TestNeverMixesTwoVersions replaces the image while it is read. Whatever happens, the claim
 // holds one version or is not bound.
 func TestNeverMixesTwoVersions(t *testing.T) {
+	t.Parallel()
 	for name, noRange := range map[string]bool{"with ranges": false, "without ranges": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -96,6 +98,7 @@ func TestNeverMixesTwoVersions(t *testing.T) {
 
 // TestWaitsForABusyServer imports from a server that says for a while that it is busy.
 func TestWaitsForABusyServer(t *testing.T) {
+	t.Parallel()
 	const pause = 3 * time.Second
 	for name, busy := range map[string]server.File{
 		"503":                  {Status: http.StatusServiceUnavailable, StatusTimes: 3},

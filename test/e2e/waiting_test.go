@@ -19,6 +19,7 @@ const goesOnWithin = time.Minute
 
 // TestWaitsForItsCredentials creates them while the import waits.
 func TestWaitsForItsCredentials(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		reason string
 		edit   func(*v1alpha1.HTTPSource)
