@@ -38,10 +38,17 @@ var arrows = map[string][]string{
 	"pkg/format/nbd":                   {},
 	"pkg/target":                       {},
 	"pkg/importer":                     {},
-	"pkg/populator":                    {"pkg/apis/virtualization/v1alpha1", "pkg/importer"},
+	"pkg/golden":                       {"pkg/apis/virtualization/v1alpha1"},
+	"pkg/cdi":                          {},
+	"pkg/poller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
+	"pkg/roller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
+	"pkg/datasource":                   {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
+	"pkg/populator":                    {"pkg/apis/virtualization/v1alpha1", "pkg/importer", "pkg/golden", "pkg/cdi"},
 	"cmd/importer": {"pkg/importer", "pkg/source", "pkg/format", "pkg/target",
 		"pkg/format/compress", "pkg/format/qcow2", "pkg/format/vmdk", "pkg/format/refusal", "pkg/registry", "pkg/layer", "pkg/rootfs"},
 	"cmd/populator": {"pkg/populator", "pkg/apis/virtualization/v1alpha1"},
+	"cmd/poller": {"pkg/poller", "pkg/roller", "pkg/datasource", "pkg/golden", "pkg/cdi", "pkg/source", "pkg/registry",
+		"pkg/apis/virtualization/v1alpha1"},
 }
 
 // The data path knows nothing of Kubernetes.

@@ -39,11 +39,40 @@ type VMDiskImport struct {
 type VMDiskImportSpec struct {
 	// claimRef is the claim to fill, in the same namespace.
 	ClaimRef ClaimReference `json:"claimRef"`
-	// imageRef is the VMDiskImage that the rest of this spec was copied from, in
-	// the same namespace.
+	// imageRef is what the rest of this spec was copied from, in the same namespace.
 	ImageRef ImageReference `json:"imageRef"`
 
 	ImageSpec `json:",inline"`
+
+	// pin is the only revision of the source that may be imported: another one fails
+	// the import. Golden claims are pinned to what was polled.
+	// +optional
+	Pin *Pin `json:"pin,omitempty"`
+
+	// recordDigest has the sha256 of the bytes as served computed for the result, even
+	// if no checksum asks for it.
+	// +optional
+	RecordDigest bool `json:"recordDigest,omitempty"`
+}
+
+// Pin names one revision of a source. Fields that are not set are not checked.
+type Pin struct {
+	// etag is the header as served, letter for letter.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	ETag string `json:"etag,omitempty"`
+	// lastModified is the header Last-Modified as served, letter for letter.
+	// +kubebuilder:validation:MaxLength=128
+	// +optional
+	LastModified string `json:"lastModified,omitempty"`
+	// length in bytes, as served.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Length int64 `json:"length,omitempty"`
+	// digest of the bytes as served: sha256: or sha512: and hex digits.
+	// +kubebuilder:validation:MaxLength=135
+	// +optional
+	Digest string `json:"digest,omitempty"`
 }
 
 // ClaimReference names one PersistentVolumeClaim for good.
@@ -54,13 +83,19 @@ type ClaimReference struct {
 	UID types.UID `json:"uid"`
 }
 
-// ImageReference names one state of a VMDiskImage.
+// ImageReference names one state of a VMDiskImage or a DataImportCron.
 type ImageReference struct {
-	// name of the VMDiskImage.
+	// kind of the object.
+	// +kubebuilder:validation:Enum=VMDiskImage;DataImportCron
+	// +kubebuilder:default=VMDiskImage
+	// +optional
+	Kind string `json:"kind,omitempty"`
+	// name of the object.
 	Name string `json:"name"`
-	// uid of the VMDiskImage.
+	// uid of the object.
 	UID types.UID `json:"uid"`
-	// generation of the VMDiskImage that was copied.
+	// generation of the VMDiskImage that was copied; 0 for a DataImportCron, whose
+	// revisions have digests.
 	Generation int64 `json:"generation"`
 }
 
