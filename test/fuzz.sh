@@ -1,6 +1,6 @@
 #!/bin/bash
-# fuzz.sh TIME - runs every fuzz test for TIME each, as many at once as there are processors. What a test finds is written beside it,
-# below testdata/fuzz.
+# fuzz.sh TIME - runs every fuzz test for TIME each, two at once for each processor: they start slowly. What a test finds is written
+# beside it, below testdata/fuzz.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 one() {
@@ -15,4 +15,4 @@ one() {
 ended() { [[ $1 == *$'\n    context deadline exceeded\n'* && $1 != *'Failing input written'* && $1 != *'panic:'* ]]; }
 export -f one ended
 export TIME=$1
-grep -rHoP --include='*_test.go' '^func \KFuzz\w+' pkg cmd | tr ':' ' ' | xargs -P "$(nproc)" -L 1 bash -euo pipefail -c 'one "$@"' one
+grep -rHoP --include='*_test.go' '^func \KFuzz\w+' pkg cmd | tr ':' ' ' | xargs -P "$((2 * $(nproc)))" -L 1 bash -euo pipefail -c 'one "$@"' one
