@@ -38,7 +38,7 @@ func newDigest(want string) (*digest, error) {
 // check compares after the last byte.
 func (d *digest) check() error {
 	if got := hex.EncodeToString(d.Sum(nil)); got != d.want {
-		return refusal.New(DigestMismatch, fmt.Sprintf("the bytes served have the digest %s, the manifest says %s: compare with another registry, or push the image again", got, d.want))
+		return refusal.New(refusal.DigestMismatch, fmt.Sprintf("the bytes served have the digest %s, the manifest says %s: compare with another registry, or push the image again", got, d.want))
 	}
 	return nil
 }

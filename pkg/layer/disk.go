@@ -114,7 +114,7 @@ func (d *Disk) above() []*record {
 
 func isNoDisk(err error) bool {
 	var refused *refusal.Error
-	return errors.As(err, &refused) && refused.Reason() == NoDisk
+	return errors.As(err, &refused) && refused.Reason() == refusal.NoDisk
 }
 
 // reopen reads the layer up to the disk that is known.
@@ -122,7 +122,7 @@ func (d *Disk) reopen(ctx context.Context) error {
 	f, err := d.open(ctx)
 	if err == nil && (f == nil || *f != d.found) {
 		d.pass.close()
-		err = refusal.New(DigestMismatch, fmt.Sprintf("reading layer %s: its bytes changed since they were read first: compare with another registry", d.Layer().Name))
+		err = refusal.New(refusal.DigestMismatch, fmt.Sprintf("reading layer %s: its bytes changed since they were read first: compare with another registry", d.Layer().Name))
 	}
 	return err
 }

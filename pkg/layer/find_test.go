@@ -54,20 +54,20 @@ func TestFindInSeveralLayers(t *testing.T) {
 		"middle cuts off below":     {layers: [][]item{{file("disk/a", small)}, {hideDir}, {file("disk/b", image)}}, opened: []int{0, 1, 1}, disk: image},
 		"link hidden":               {layers: [][]item{{link, file("disk/disk.img", image)}, {file("disk/.wh.link", nil)}}, opened: []int{1, 1}, disk: image},
 		"link hidden from above":    {layers: [][]item{{link}, {file("disk/.wh.link", nil), file("disk/disk.img", image)}}, opened: []int{1, 1}, disk: image},
-		"two in two layers":         {layers: [][]item{{file("disk/a", image)}, {file("disk/b", small)}}, opened: []int{1, 1}, reason: layer.SeveralDisks},
-		"second after the first":    {layers: [][]item{{file("disk/a", image), file("etc/x", nil), file("disk/b", small)}}, opened: []int{1}, reason: layer.SeveralDisks},
+		"two in two layers":         {layers: [][]item{{file("disk/a", image)}, {file("disk/b", small)}}, opened: []int{1, 1}, reason: refusal.SeveralDisks},
+		"second after the first":    {layers: [][]item{{file("disk/a", image), file("etc/x", nil), file("disk/b", small)}}, opened: []int{1}, reason: refusal.SeveralDisks},
 		"link after the disk":       {layers: [][]item{{file("disk/disk.img", image), link}}, opened: []int{1}, reason: refusal.UnsafeImage},
 		"directory after the disk":  {layers: [][]item{{file("disk/disk.img", image), dir("disk/sub")}}, opened: []int{1}, reason: refusal.UnexpectedContent},
 		"deeper file":               {layers: [][]item{{file("disk/sub/disk.img", image)}}, opened: []int{1}, reason: refusal.UnexpectedContent},
 		"twice":                     {layers: [][]item{{file("disk/a", image), file("disk/a", small)}}, opened: []int{1}, reason: refusal.CorruptImage},
 		"directory becomes a link":  {layers: [][]item{{file("disk/a", image), special(tar.TypeSymlink, "disk", "/etc")}}, opened: []int{1}, reason: refusal.UnsafeImage},
-		"directory becomes a file":  {layers: [][]item{{file("disk/a", image)}, {file("disk", other)}}, opened: []int{0, 1}, reason: layer.NoDisk},
-		"all hidden":                {layers: [][]item{{file("disk/a", image)}, {file("disk/.wh.a", nil)}}, opened: []int{1, 1}, reason: layer.NoDisk},
+		"directory becomes a file":  {layers: [][]item{{file("disk/a", image)}, {file("disk", other)}}, opened: []int{0, 1}, reason: refusal.NoDisk},
+		"all hidden":                {layers: [][]item{{file("disk/a", image)}, {file("disk/.wh.a", nil)}}, opened: []int{1, 1}, reason: refusal.NoDisk},
 		"bad whiteout":              {layers: [][]item{{file("disk/a", image)}, {file("disk/.wh...", nil)}}, opened: []int{0, 1}, reason: refusal.CorruptImage},
 		"below a whiteout":          {layers: [][]item{{file("disk/a", image)}, {file("disk/.wh.a/b", nil)}}, opened: []int{0, 1}, reason: refusal.CorruptImage},
 		"notes of AUFS":             {layers: [][]item{{dir(".wh..wh.plnk"), file(".wh..wh.plnk/7.8", other), file("disk/.wh..wh.aufs", nil), file("disk/a", image)}}, opened: []int{1}, disk: image},
 		"many names below":          {layers: [][]item{manyBelow(600)}, opened: []int{1}, reason: refusal.UnsupportedFormat},
-		"none":                      {reason: layer.NoDisk},
+		"none":                      {reason: refusal.NoDisk},
 	} {
 		t.Run(name, func(t *testing.T) {
 			layers, opened := packAll(t, c.layers), make([]int, len(c.layers))
@@ -102,7 +102,7 @@ func TestFindRefusesBeforeTheEnd(t *testing.T) {
 	d, err := layer.Find(t.Context(), packAll(t, [][]item{{file("disk/a", image), file("disk/b", nil)}}), layer.Options{})
 	require.NoError(t, err)
 	data, err := read(t.Context(), d)
-	requireReason(t, err, layer.SeveralDisks)
+	requireReason(t, err, refusal.SeveralDisks)
 	require.True(t, bytes.Equal(image, data))
 	_, again := d.Read(t.Context(), make([]byte, 1))
 	require.Equal(t, err, again)
@@ -139,10 +139,10 @@ func TestRewindVerifies(t *testing.T) {
 		second []byte
 		reason string
 	}{
-		"other content": {second: pack(t, file("disk/disk.img", make([]byte, 4000))), reason: layer.DigestMismatch},
-		"other name":    {second: pack(t, file("disk/disk.raw", disk(4000))), reason: layer.DigestMismatch},
+		"other content": {second: pack(t, file("disk/disk.img", make([]byte, 4000))), reason: refusal.DigestMismatch},
+		"other name":    {second: pack(t, file("disk/disk.raw", disk(4000))), reason: refusal.DigestMismatch},
 		"cut":           {second: good[:3000], reason: refusal.TruncatedImage},
-		"no disk":       {second: pack(t, file("dosk/disk.img", disk(4000))), reason: layer.DigestMismatch},
+		"no disk":       {second: pack(t, file("dosk/disk.img", disk(4000))), reason: refusal.DigestMismatch},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := layerOf(good)
@@ -235,7 +235,7 @@ func TestFlipAnywhere(t *testing.T) {
 				_, _, err := find(t, lying(packed, served))
 				var refused interface{ Reason() string }
 				require.ErrorAs(t, err, &refused, "byte %d", n)
-				if refused.Reason() == layer.DigestMismatch {
+				if refused.Reason() == refusal.DigestMismatch {
 					blamed++
 				}
 			}
@@ -352,9 +352,9 @@ func requireFound(t testing.TB, layers [][]item) {
 		return
 	}
 	switch refused.Reason() {
-	case layer.NoDisk:
+	case refusal.NoDisk:
 		require.Empty(t, below)
-	case layer.SeveralDisks:
+	case refusal.SeveralDisks:
 		require.Greater(t, len(want), 1)
 	case refusal.UnexpectedContent, refusal.UnsafeImage:
 		// A hard link is refused wherever it leads.

@@ -108,7 +108,7 @@ func TestSHA512(t *testing.T) {
 	sum[5]++
 	l.Digest = "sha512:" + hex.EncodeToString(sum[:])
 	_, _, err = find(t, l)
-	requireReason(t, err, layer.DigestMismatch)
+	requireReason(t, err, refusal.DigestMismatch)
 	for _, bad := range []string{"", "sha256:", "sha256:00", "sha512:" + hex.EncodeToString(sum[:32]), l.Digest + "00", "sha512:" + string(bytes.ToUpper([]byte(hex.EncodeToString(sum[:]))))} {
 		l.Digest = bad
 		_, _, err = find(t, l)
@@ -129,11 +129,11 @@ func TestTapeAndTail(t *testing.T) {
 		flipped := bytes.Clone(served)
 		flipped[len(flipped)-1] ^= 1
 		_, _, err = find(t, lying(served, flipped))
-		requireReason(t, err, layer.DigestMismatch)
+		requireReason(t, err, refusal.DigestMismatch)
 		_, _, err = find(t, lying(served, served[:len(served)-1]))
 		requireReason(t, err, refusal.TruncatedImage)
 		_, _, err = find(t, lying(served[:len(served)-1], served))
-		requireReason(t, err, layer.DigestMismatch)
+		requireReason(t, err, refusal.DigestMismatch)
 	}
 }
 

@@ -100,7 +100,7 @@ func (in *intake) fill(ctx context.Context, store []byte, taken int64) ([]byte, 
 	taken += int64(n)
 	switch {
 	case taken > in.size:
-		err = refusal.New(DigestMismatch, fmt.Sprintf("there are more bytes than the %d that the manifest says: push the image again", in.size))
+		err = refusal.New(refusal.DigestMismatch, fmt.Sprintf("there are more bytes than the %d that the manifest says: push the image again", in.size))
 	case err == io.EOF && taken < in.size: //nolint:errorlint // an error that wraps it is no end
 		err = refusal.New(refusal.TruncatedImage, fmt.Sprintf("it has %d bytes, the manifest says %d: push the image again", taken, in.size))
 	}

@@ -183,5 +183,5 @@ func TestMergedVerifiesWhatItGives(t *testing.T) {
 	require.Equal(t, 2, opened)
 	l.Open = second(first, evil)
 	_, err = merge(t, []layer.Layer{l})
-	requireReason(t, err, layer.DigestMismatch)
+	requireReason(t, err, refusal.DigestMismatch)
 }

@@ -84,7 +84,7 @@ func show(records []*record) (found, error) {
 	top := t.root.children[diskDir]
 	switch {
 	case top == nil || top.file != nil && top.file.kind == tar.TypeReg || top.file == nil && len(top.children) == 0:
-		return found{}, refusal.New(NoDisk, "the image has no file below disk/: put the disk there, or import the image as a root file system")
+		return found{}, refusal.New(refusal.NoDisk, "the image has no file below disk/: put the disk there, or import the image as a root file system")
 	case top.file != nil:
 		return found{}, unsafe("disk in the image is %s: it must be a directory with the disk in it", kindName(top.file.kind))
 	}
@@ -105,7 +105,7 @@ func only(dir *node) (found, error) {
 		files = append(files, n)
 	}
 	if len(files) > 1 {
-		return found{}, refusal.New(SeveralDisks, "the image has "+quoted(files[0])+" and "+quoted(files[1])+" below disk/: leave one of them")
+		return found{}, refusal.New(refusal.SeveralDisks, "the image has "+quoted(files[0])+" and "+quoted(files[1])+" below disk/: leave one of them")
 	}
 	f := files[0].file
 	return found{name: files[0].path(), size: f.size, layer: f.layer, number: f.entry}, nil

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/gild-project/gild/pkg/format/refusal"
+	"github.com/gild-project/gild/pkg/source"
 )
 
 // maxEntries bounds the names in an archive.
@@ -34,18 +35,18 @@ func openArchive(ctx context.Context, path string) (files, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, fail(notFound, "there is no such file: check the path")
+		return nil, fail(source.NotFound, "there is no such file: check the path")
 	case errors.Is(err, os.ErrPermission):
-		return nil, fail(authenticationFailed, "the file may not be read: check its permissions")
+		return nil, fail(source.AuthenticationFailed, "the file may not be read: check its permissions")
 	case err != nil:
-		return nil, failBy(sourceRefused, "opening the file", plainPath(err))
+		return nil, failBy(source.SourceRefused, "opening the file", plainPath(err))
 	}
 	stat, err := f.Stat()
 	if err != nil {
-		return nil, closeAfter(f, failBy(sourceRefused, "opening the file", plainPath(err)))
+		return nil, closeAfter(f, failBy(source.SourceRefused, "opening the file", plainPath(err)))
 	}
 	if !stat.Mode().IsRegular() {
-		return nil, closeAfter(f, fail(sourceRefused, "it is no file"))
+		return nil, closeAfter(f, fail(source.SourceRefused, "it is no file"))
 	}
 	a := &archive{file: f, stat: stat, spans: map[string]span{}}
 	if err := a.index(ctx); err != nil {
@@ -79,7 +80,7 @@ func (a *archive) index(ctx context.Context) error {
 		case errors.Is(err, tar.ErrHeader):
 			return refusal.New(refusal.CorruptImage, fmt.Sprintf("entry %d of the archive cannot be read", n))
 		case err != nil:
-			return failBy(sourceRefused, "reading the archive", plainPath(err))
+			return failBy(source.SourceRefused, "reading the archive", plainPath(err))
 		case n == maxEntries:
 			return refusal.New(refusal.UnsafeImage, fmt.Sprintf("the archive has more than %d entries", maxEntries))
 		}
@@ -95,7 +96,7 @@ func (a *archive) index(ctx context.Context) error {
 		}
 		off, err := a.file.Seek(0, io.SeekCurrent)
 		if err != nil {
-			return failBy(sourceRefused, "reading the archive", plainPath(err))
+			return failBy(source.SourceRefused, "reading the archive", plainPath(err))
 		}
 		if sparse(h) {
 			return refusal.New(refusal.UnsupportedFormat, fmt.Sprintf("the archive has the sparse entry %.100q: pack it again without", name))
@@ -132,12 +133,12 @@ func (a *archive) whole(entries int) error {
 }
 
 // open implements files.
-func (a *archive) open(name string) (*section, error) {
-	s, found := a.spans[name]
+func (a *archive) open(path, name string) (Blob, error) {
+	s, found := a.spans[path]
 	if !found {
-		return nil, absent("not a whole OCI layout", name)
+		return nil, absent("not a whole OCI layout", path)
 	}
-	return &section{file: a.file, name: name, off: s.off, size: s.size, modified: a.stat.ModTime()}, nil
+	return source.Section(a.file, a.stat, name, s.off, s.size), nil
 }
 
 func (a *archive) close() error { return a.file.Close() }

@@ -47,17 +47,17 @@ func ReadCredentials(dir string) (Credentials, error) {
 	for _, file := range []string{".dockerconfigjson", "config.json"} {
 		content, err := readSecret(filepath.Join(dir, file))
 		if err != nil {
-			return Credentials{}, fail(invalidSecret, "reading secrets: %s cannot be read", file)
+			return Credentials{}, fail(source.InvalidSecret, "reading secrets: %s cannot be read", file)
 		}
 		if content == nil {
 			continue
 		}
 		if found != "" || c.authorization != "" {
-			return Credentials{}, fail(invalidSecret, "reading secrets: the secret holds %s beside other credentials: only one may be there", file)
+			return Credentials{}, fail(source.InvalidSecret, "reading secrets: the secret holds %s beside other credentials: only one may be there", file)
 		}
 		found = file
 		if c.entries, err = parseEntries(content); err != nil {
-			return Credentials{}, failBy(invalidSecret, "reading secrets: "+file, err)
+			return Credentials{}, failBy(source.InvalidSecret, "reading secrets: "+file, err)
 		}
 	}
 	return c, nil
@@ -121,7 +121,7 @@ func (c Credentials) of(named, endpoint reference.Named) (string, error) {
 	case entry.RegistryToken != "":
 		return "Bearer " + entry.RegistryToken, nil
 	case entry.IdentityToken != "":
-		return "", fail(invalidSecret, "the secret holds an identity token for %s, which is not supported: give a user and a password", reference.Domain(endpoint))
+		return "", fail(source.InvalidSecret, "the secret holds an identity token for %s, which is not supported: give a user and a password", reference.Domain(endpoint))
 	case entry.Username == "" && entry.Password == "":
 		return "", nil
 	}
@@ -164,7 +164,7 @@ func (c Credentials) entry(endpoint reference.Named) (authn.AuthConfig, bool) {
 func registryHost(domain string) (string, error) {
 	registry, err := name.NewRegistry(domain, name.StrictValidation)
 	if err != nil {
-		return "", fail(sourceRefused, "%.200q is not the host of a registry", domain)
+		return "", fail(source.SourceRefused, "%.200q is not the host of a registry", domain)
 	}
 	return registry.RegistryStr(), nil
 }

@@ -86,7 +86,7 @@ func (e *endpoint) open(ctx context.Context, kind, ref string, o source.Options)
 	default:
 		// Something behind TLS has answered.
 		e.settle(false)
-		if err == nil || !transient(err) {
+		if err == nil || !source.Transient(reasonOf(err)) {
 			return image, err
 		}
 		return ask("https", o)
@@ -155,13 +155,4 @@ func (e *endpoint) blob(ctx context.Context, l Layer, tries int) (Blob, error) {
 	o := e.options()
 	o.Addressed, o.OpenTries = true, tries
 	return e.open(ctx, "blobs", l.Digest, o)
-}
-
-// transient tells what pkg/source tries again.
-func transient(err error) bool {
-	switch reasonOf(err) {
-	case source.ConnectionFailed, source.LookupFailed, source.ServerError, source.TooManyRequests, source.Stalled:
-		return true
-	}
-	return false
 }

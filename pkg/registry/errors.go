@@ -4,21 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/gild-project/gild/pkg/source"
 )
 
 // The reasons of this package. Others come from pkg/source and pkg/format/refusal.
 const (
 	PlatformNotFound  = "PlatformNotFound"
 	SignatureRejected = "SignatureRejected"
-	DigestMismatch    = "DigestMismatch"
 
-	authenticationFailed = "AuthenticationFailed"
-	invalidOptions       = "InvalidOptions"
-	invalidSecret        = "InvalidSecret"
-	notFound             = "NotFound"
-	sourceChanged        = "SourceChanged"
-	sourceRefused        = "SourceRefused"
-	sourceUnstable       = "SourceUnstable"
+	invalidOptions = "InvalidOptions"
 )
 
 // Error is a failure to get an image. Its text holds no secret and no URL query.
@@ -59,7 +54,7 @@ func reasonOf(err error) string {
 }
 
 // StartOver tells that the image can be opened again and read from its first byte.
-func (e *Error) StartOver() bool { return e.reason == sourceUnstable }
+func (e *Error) StartOver() bool { return e.reason == source.SourceUnstable }
 
 // reasoned is what the errors of source and refusal offer too.
 type reasoned interface {

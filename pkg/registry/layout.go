@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -15,13 +16,14 @@ import (
 	imgspec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/gild-project/gild/pkg/format/refusal"
+	"github.com/gild-project/gild/pkg/source"
 )
 
 // files are the files of an OCI layout: those of a directory, or the entries of a .tar.
 type files interface {
-	// open returns a file by its name with slashes. The reason of its error is NotFound when
-	// there is none.
-	open(name string) (*section, error)
+	// open returns a file by its path with slashes, and gives it a name for people. The reason
+	// of its error is NotFound when there is none.
+	open(path, name string) (Blob, error)
 	close() error
 }
 
@@ -64,7 +66,7 @@ func (l *layout) image(ctx context.Context, p platform, pin digest.Digest, o Opt
 		return nil, err
 	}
 	if pin != "" && !chosen.has(pin) {
-		return nil, fail(sourceChanged, "%s is no longer the pinned image: its manifest is %s, pinned is %s", name, chosen.manifest.digest, pin)
+		return nil, fail(source.SourceChanged, "%s is no longer the pinned image: its manifest is %s, pinned is %s", name, chosen.manifest.digest, pin)
 	}
 	if err := verifyLocal(ctx, name, l.corner, chosen, o); err != nil {
 		return nil, err
@@ -74,11 +76,11 @@ func (l *layout) image(ctx context.Context, p platform, pin digest.Digest, o Opt
 
 // top finds the manifest or index that the reference names.
 func (l *layout) top(ctx context.Context, p platform, pin digest.Digest) (document, error) {
-	f, err := l.files.open("index.json")
+	f, err := l.files.open("index.json", "index.json")
 	if err != nil {
 		return document{}, err
 	}
-	raw, err := f.readSmall(ctx)
+	raw, err := readSmall(ctx, f)
 	if err = closed(f, err); err != nil {
 		return document{}, err
 	}
@@ -128,11 +130,11 @@ func (c corner) choose(entries []imgspec.Descriptor, p platform, pin digest.Dige
 	switch {
 	case c.position >= 0:
 		if c.position >= len(all) {
-			return "", fail(notFound, "index.json has %d images, none at the position %d", len(all), c.position)
+			return "", fail(source.NotFound, "index.json has %d images, none at the position %d", len(all), c.position)
 		}
 		return all[c.position].Digest, checkDigest(all[c.position].Digest)
 	case len(entries) == 0:
-		return "", fail(notFound, "the layout has no tag %.100q: %s", c.tag, offered(all))
+		return "", fail(source.NotFound, "the layout has no tag %.100q: %s", c.tag, offered(all))
 	case c.digest != "":
 		return c.digest, nil
 	case pin != "":
@@ -172,12 +174,12 @@ func offered(entries []imgspec.Descriptor) string {
 
 // manifest gets a manifest by its digest.
 func (l *layout) manifest(ctx context.Context, d digest.Digest) ([]byte, string, error) {
-	s, err := l.open(d)
+	b, err := l.open(d)
 	if err != nil {
 		return nil, "", err
 	}
-	raw, err := s.readSmall(ctx)
-	return raw, "", closed(s, err)
+	raw, err := readSmall(ctx, b)
+	return raw, "", closed(b, err)
 }
 
 // blob implements store.
@@ -185,16 +187,15 @@ func (l *layout) blob(_ context.Context, layer Layer) (Blob, error) {
 	return l.open(digest.Digest(layer.Digest))
 }
 
-func (l *layout) open(d digest.Digest) (*section, error) {
+func (l *layout) open(d digest.Digest) (Blob, error) {
 	if err := checkDigest(d); err != nil {
 		return nil, err
 	}
-	s, err := l.files.open("blobs/" + d.Algorithm().String() + "/" + d.Encoded())
+	b, err := l.files.open("blobs/"+d.Algorithm().String()+"/"+d.Encoded(), l.corner.String()+" "+d.String())
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", l.corner, err)
 	}
-	s.name = l.corner.String() + " " + d.String()
-	return s, nil
+	return b, nil
 }
 
 func (l *layout) close() error { return l.files.close() }
@@ -208,34 +209,34 @@ func openDirectory(_ context.Context, path string) (files, error) {
 	case err == nil:
 		return directory{root}, nil
 	case errors.Is(err, os.ErrNotExist):
-		return nil, fail(notFound, "there is no such directory: check the path")
+		return nil, fail(source.NotFound, "there is no such directory: check the path")
 	case errors.Is(err, os.ErrPermission):
-		return nil, fail(authenticationFailed, "the directory may not be read: check its permissions")
+		return nil, fail(source.AuthenticationFailed, "the directory may not be read: check its permissions")
 	case errors.Is(err, syscall.ENOTDIR):
-		return nil, fail(sourceRefused, "it is no directory: write oci-archive: for a .tar of another name")
+		return nil, fail(source.SourceRefused, "it is no directory: write oci-archive: for a .tar of another name")
 	}
-	return nil, failBy(sourceRefused, "opening the directory", plainPath(err))
+	return nil, failBy(source.SourceRefused, "opening the directory", plainPath(err))
 }
 
 // open implements files. No link leads out of the directory, and a pipe does not block.
-func (d directory) open(name string) (*section, error) {
-	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+func (d directory) open(path, name string) (Blob, error) {
+	f, err := d.root.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, absent("not a whole OCI layout", name)
+		return nil, absent("not a whole OCI layout", path)
 	case errors.Is(err, os.ErrPermission):
-		return nil, fail(authenticationFailed, "%s may not be read: check its permissions", name)
+		return nil, fail(source.AuthenticationFailed, "%s may not be read: check its permissions", path)
 	case err != nil:
-		return nil, failBy(sourceRefused, "opening "+name, plainPath(err))
+		return nil, failBy(source.SourceRefused, "opening "+path, plainPath(err))
 	}
 	stat, err := f.Stat()
 	if err != nil {
-		return nil, closeAfter(f, failBy(sourceRefused, "opening "+name, plainPath(err)))
+		return nil, closeAfter(f, failBy(source.SourceRefused, "opening "+path, plainPath(err)))
 	}
 	if !stat.Mode().IsRegular() {
-		return nil, closeAfter(f, refusal.New(refusal.UnsafeImage, name+" is no file"))
+		return nil, closeAfter(f, refusal.New(refusal.UnsafeImage, path+" is no file"))
 	}
-	return &section{file: f, name: name, size: stat.Size(), modified: stat.ModTime(), own: true}, nil
+	return whole{source.Section(f, stat, name, 0, stat.Size()), f}, nil
 }
 
 func (d directory) close() error { return d.root.Close() }
@@ -247,4 +248,30 @@ func plainPath(err error) error {
 		return path.Err
 	}
 	return err
+}
+
+// whole is a Blob of a whole file, which is closed with it.
+type whole struct {
+	Blob
+	file *os.File
+}
+
+// Close implements Blob.
+func (w whole) Close() error { return w.file.Close() }
+
+// readSmall reads a manifest, or another small file of a layout.
+func readSmall(ctx context.Context, b Blob) ([]byte, error) {
+	if b.Size() > maxManifest {
+		return nil, tooLarge()
+	}
+	raw := make([]byte, b.Size())
+	if _, err := b.ReadAt(ctx, raw, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return raw, nil
+}
+
+// absent is a blob that index.json or a manifest promises.
+func absent(layout, name string) error {
+	return failBy(source.NotFound, layout, refusal.New(refusal.CorruptImage, name+" is missing: copy the whole layout"))
 }

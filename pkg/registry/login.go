@@ -31,9 +31,9 @@ func (e *endpoint) login(ctx context.Context, refused http.Header) (string, erro
 		return e.authorization, nil
 	}
 	if e.authorization == "" {
-		return "", fail(authenticationFailed, "%s wants credentials for %s: give a secret", e.host, e.repository)
+		return "", fail(source.AuthenticationFailed, "%s wants credentials for %s: give a secret", e.host, e.repository)
 	}
-	return "", fail(authenticationFailed, "%s does not take credentials of the kind that the secret has for it", e.host)
+	return "", fail(source.AuthenticationFailed, "%s does not take credentials of the kind that the secret has for it", e.host)
 }
 
 // token asks the server that the registry names for a token that may pull the repository and
@@ -43,9 +43,9 @@ func (e *endpoint) token(ctx context.Context, c challenge) (string, error) {
 	realm, err := url.Parse(c.parameters["realm"])
 	switch {
 	case err != nil || realm.Scheme != "http" && realm.Scheme != "https" || realm.Hostname() == "":
-		return "", fail(authenticationFailed, "%s: it does not name its token server by a URL", at)
+		return "", fail(source.AuthenticationFailed, "%s: it does not name its token server by a URL", at)
 	case realm.Scheme == "http" && e.scheme() == "https":
-		return "", fail(authenticationFailed, "%s: its token server %s has no TLS: secrets are not sent there", at, realm.Host)
+		return "", fail(source.AuthenticationFailed, "%s: its token server %s has no TLS: secrets are not sent there", at, realm.Host)
 	}
 	query := realm.Query()
 	if service := c.parameters["service"]; service != "" {
@@ -76,7 +76,7 @@ func (e *endpoint) token(ctx context.Context, c challenge) (string, error) {
 		}
 	}
 	if token == "" || !httpguts.ValidHeaderFieldValue(token) {
-		return "", fail(authenticationFailed, "%s: the token server %s sends no token", at, realm.Host)
+		return "", fail(source.AuthenticationFailed, "%s: the token server %s sends no token", at, realm.Host)
 	}
 	return "Bearer " + token, nil
 }

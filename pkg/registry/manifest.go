@@ -75,7 +75,7 @@ func newDocument(raw []byte, contentType string, want digest.Digest) (document, 
 		return document{}, err
 	}
 	if d.digest = want.Algorithm().FromBytes(raw); d.digest != want {
-		return document{}, fail(DigestMismatch, "a manifest has the digest %s and must have %s: the store, or something on the way, changes it", d.digest, want)
+		return document{}, fail(refusal.DigestMismatch, "a manifest has the digest %s and must have %s: the store, or something on the way, changes it", d.digest, want)
 	}
 	return d, nil
 }

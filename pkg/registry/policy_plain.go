@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"github.com/containers/image/v5/docker/reference"
+
+	"github.com/gild-project/gild/pkg/format/refusal"
 )
 
 // verifyRemote refuses what it cannot judge.
@@ -48,7 +50,7 @@ func unsigned(name string, o Options) error {
 	}
 	for _, r := range all {
 		if len(r) != 1 || r[0].Type != "insecureAcceptAnything" {
-			return fail("InternalError", "policy.json wants %s to be judged, and this importer was built without signatures: use the published image", name)
+			return fail(refusal.InternalError, "policy.json wants %s to be judged, and this importer was built without signatures: use the published image", name)
 		}
 	}
 	return nil

@@ -25,6 +25,7 @@ import (
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/gild-project/gild/pkg/format/refusal"
 	"github.com/gild-project/gild/pkg/source"
 )
 
@@ -37,7 +38,7 @@ func verifyRemote(ctx context.Context, name string, named reference.Named, endpo
 	}
 	dir, err := os.MkdirTemp("", "gild-registry-")
 	if err != nil {
-		return failBy("InternalError", "verifying "+name+": making a directory for the certificates: the importer needs a writable /tmp for this", plainPath(err))
+		return failBy(refusal.InternalError, "verifying "+name+": making a directory for the certificates: the importer needs a writable /tmp for this", plainPath(err))
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // it holds copies only
 	system, err := verifyingContext(dir, endpoints, o)
@@ -46,7 +47,7 @@ func verifyRemote(ctx context.Context, name string, named reference.Named, endpo
 	}
 	ref, err := docker.NewReference(named)
 	if err != nil {
-		return failBy(sourceRefused, "verifying "+name, err)
+		return failBy(source.SourceRefused, "verifying "+name, err)
 	}
 	from, err := ref.NewImageSource(ctx, system)
 	if err != nil {
@@ -71,7 +72,7 @@ func verifyLocal(ctx context.Context, name string, at corner, c chosen, o Option
 	}
 	ref, err := newReference(at.path, at.tag)
 	if err != nil {
-		return failBy(sourceRefused, "verifying "+name, err)
+		return failBy(source.SourceRefused, "verifying "+name, err)
 	}
 	return verify(ctx, name, path, image.UnparsedInstance(stored{ref: ref, document: c.manifest}, nil), c, o)
 }
@@ -83,7 +84,7 @@ func verify(ctx context.Context, name, path string, unparsed types.UnparsedImage
 		return unverified(ctx, name, err)
 	}
 	if !bytes.Equal(raw, c.manifest.raw) {
-		return fail(sourceUnstable, "%s was moved to another image while its signatures were asked for", name)
+		return fail(source.SourceUnstable, "%s was moved to another image while its signatures were asked for", name)
 	}
 	policy, err := signature.NewPolicyFromFile(path)
 	if err != nil {
@@ -95,7 +96,7 @@ func verify(ctx context.Context, name, path string, unparsed types.UnparsedImage
 	}
 	defer func() {
 		if closing := judge.Destroy(); err == nil && closing != nil {
-			err = failBy("InternalError", "verifying "+name, closing)
+			err = failBy(refusal.InternalError, "verifying "+name, closing)
 		}
 	}()
 	allowed, err := judge.IsRunningImageAllowed(ctx, unparsed)
@@ -119,7 +120,7 @@ func unverified(ctx context.Context, name string, err error) error {
 	at := "getting the signatures of " + name
 	switch {
 	case errors.As(err, new(docker.ErrUnauthorizedForCredentials)):
-		return failBy(authenticationFailed, at, err)
+		return failBy(source.AuthenticationFailed, at, err)
 	case errors.As(err, &status) && status.StatusCode >= http.StatusInternalServerError:
 		return failBy(source.ServerError, at, err)
 	case errors.Is(err, docker.ErrTooManyRequests):
@@ -143,7 +144,7 @@ func isNetwork(err error) bool {
 func verifyingContext(dir string, endpoints []*endpoint, o Options) (*types.SystemContext, error) {
 	system := systemContext(o)
 	failed := func(err error) error {
-		return failBy("InternalError", "verifying signatures: writing for containers/image", plainPath(err))
+		return failBy(refusal.InternalError, "verifying signatures: writing for containers/image", plainPath(err))
 	}
 	system.AuthFilePath = filepath.Join(dir, "auth.json")
 	entries := map[string]map[string]string{}

@@ -8,6 +8,9 @@ import (
 
 	"github.com/containers/image/v5/docker/reference"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/gild-project/gild/pkg/format/refusal"
+	"github.com/gild-project/gild/pkg/source"
 )
 
 // parseRemote reads what follows "docker:". The name must begin with a host: what a short name
@@ -15,25 +18,25 @@ import (
 func parseRemote(rest string) (reference.Named, error) {
 	text, found := strings.CutPrefix(rest, "//")
 	if !found {
-		return nil, fail(sourceRefused, "opening source: write docker://HOST/NAME")
+		return nil, fail(source.SourceRefused, "opening source: write docker://HOST/NAME")
 	}
 	host, _, found := strings.Cut(text, "/")
 	if strings.Contains(host, "@") {
-		return nil, fail(sourceRefused, "opening source: a reference holds no user and no password: give them as a secret")
+		return nil, fail(source.SourceRefused, "opening source: a reference holds no user and no password: give them as a secret")
 	}
 	if !found || !strings.ContainsAny(host, ".:") && host != "localhost" {
-		return nil, fail(sourceRefused, "opening source: docker://%.200s does not begin with the host of a registry: write docker://HOST/NAME", text)
+		return nil, fail(source.SourceRefused, "opening source: docker://%.200s does not begin with the host of a registry: write docker://HOST/NAME", text)
 	}
 	named, err := reference.ParseNormalizedNamed(text)
 	if err != nil {
-		return nil, failBy(sourceRefused, "opening source: docker://"+shorten(text), err)
+		return nil, failBy(source.SourceRefused, "opening source: docker://"+shorten(text), err)
 	}
 	canonical, found := named.(reference.Canonical)
 	if !found {
 		return reference.TagNameOnly(named), nil
 	}
 	if err := checkDigest(canonical.Digest()); err != nil {
-		return nil, failBy(sourceRefused, "opening source: docker://"+shorten(text), err)
+		return nil, failBy(source.SourceRefused, "opening source: docker://"+shorten(text), err)
 	}
 	// A digest wins over a tag, as it does for docker.
 	return reference.WithDigest(reference.TrimNamed(named), canonical.Digest())
@@ -60,14 +63,14 @@ func parseCorner(scheme, rest string) (corner, error) {
 		} else if strings.Contains(suffix, ":") {
 			c.digest, rest = digest.Digest(suffix), strings.TrimSuffix(rest[:at], ":")
 			if err := checkDigest(c.digest); err != nil {
-				return corner{}, failBy(sourceRefused, "opening source", err)
+				return corner{}, failBy(source.SourceRefused, "opening source", err)
 			}
 		}
 	}
 	// As for other tools, a colon ends the path.
 	c.path, c.tag, _ = strings.Cut(rest, ":")
 	if c.path == "" || strings.ContainsRune(c.path, 0) {
-		return corner{}, fail(sourceRefused, "opening source: write %s:PATH", scheme)
+		return corner{}, fail(source.SourceRefused, "opening source: write %s:PATH", scheme)
 	}
 	c.archive = scheme == "oci-archive" || strings.EqualFold(filepath.Ext(c.path), ".tar")
 	return c, nil
@@ -87,10 +90,10 @@ func checkDigest(d digest.Digest) error {
 	algorithm, encoded, _ := strings.Cut(string(d), ":")
 	length := map[string]int{"sha256": 64, "sha512": 128}[algorithm]
 	if length == 0 {
-		return fail("UnsupportedFormat", "the digest algorithm %.20q is not supported: use sha256 or sha512", algorithm)
+		return fail(refusal.UnsupportedFormat, "the digest algorithm %.20q is not supported: use sha256 or sha512", algorithm)
 	}
 	if len(encoded) != length || strings.Trim(encoded, "0123456789abcdef") != "" {
-		return fail("CorruptImage", "%.80q is no digest", string(d))
+		return fail(refusal.CorruptImage, "%.80q is no digest", string(d))
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gild-project/gild/pkg/format/refusal"
 	"github.com/gild-project/gild/pkg/source"
 )
 
@@ -114,7 +115,7 @@ func Open(ctx context.Context, ref string, o Options) (*Image, error) {
 	case "oci", "oci-archive":
 		return openLayout(ctx, scheme, rest, platform, pin, o.withDefaults())
 	}
-	return nil, fail(sourceRefused, "opening source: the scheme %.40q is not supported: use docker://HOST/NAME or oci:PATH", scheme)
+	return nil, fail(source.SourceRefused, "opening source: the scheme %.40q is not supported: use docker://HOST/NAME or oci:PATH", scheme)
 }
 
 func (o Options) withDefaults() Options {
@@ -165,13 +166,13 @@ func (i *Image) Container() bool { return i.chosen.container() }
 func (i *Image) Blob(ctx context.Context, l Layer) (Blob, error) {
 	b, err := i.store.blob(ctx, l)
 	if err != nil {
-		if l.foreign && reasonOf(err) == notFound {
-			return nil, fail("UnsupportedFormat", "the layer %s of %s is not in the registry, and the other servers that the manifest names are never asked: push the image with all its layers", l.Digest, i.name)
+		if l.foreign && reasonOf(err) == source.NotFound {
+			return nil, fail(refusal.UnsupportedFormat, "the layer %s of %s is not in the registry, and the other servers that the manifest names are never asked: push the image with all its layers", l.Digest, i.name)
 		}
 		return nil, err
 	}
 	if size := b.Size(); size >= 0 && size != l.Size {
-		return nil, closeAfter(b, fail(DigestMismatch, "the layer %s of %s has %d bytes and must have %d: push the image again", l.Digest, i.name, size, l.Size))
+		return nil, closeAfter(b, fail(refusal.DigestMismatch, "the layer %s of %s has %d bytes and must have %d: push the image again", l.Digest, i.name, size, l.Size))
 	}
 	return b, nil
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/containers/image/v5/pkg/sysregistriesv2"
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/gild-project/gild/pkg/source"
 )
 
 // remote is an image in a registry.
@@ -41,8 +43,8 @@ func openRemote(ctx context.Context, rest string, p platform, pin digest.Digest,
 	r := &remote{endpoints: endpoints}
 	top, err := r.top(ctx, named)
 	if err != nil {
-		if pin != "" && reasonOf(err) == notFound {
-			return nil, failBy(sourceChanged, name+" is no longer in the registry, and is pinned", err)
+		if pin != "" && reasonOf(err) == source.NotFound {
+			return nil, failBy(source.SourceChanged, name+" is no longer in the registry, and is pinned", err)
 		}
 		return nil, fmt.Errorf("opening %s: %w", name, err)
 	}
@@ -53,7 +55,7 @@ func openRemote(ctx context.Context, rest string, p platform, pin digest.Digest,
 		return nil, err
 	}
 	if pin != "" && !c.has(pin) {
-		return nil, fail(sourceChanged, "%s is no longer the pinned image: its manifest is %s, pinned is %s", name, c.manifest.digest, pin)
+		return nil, fail(source.SourceChanged, "%s is no longer the pinned image: its manifest is %s, pinned is %s", name, c.manifest.digest, pin)
 	}
 	if err := verifyRemote(ctx, name, named, r.endpoints, c, o); err != nil {
 		return nil, err
@@ -72,7 +74,7 @@ func findEndpoints(named reference.Named, o Options) ([]*endpoint, error) {
 		return []*endpoint{e}, err
 	}
 	if registry.Blocked {
-		return nil, fail(sourceRefused, "the registry %s is blocked in registries.conf", shorten(registry.Prefix))
+		return nil, fail(source.SourceRefused, "the registry %s is blocked in registries.conf", shorten(registry.Prefix))
 	}
 	sources, err := registry.PullSourcesFromReference(named)
 	if err != nil {
@@ -167,7 +169,7 @@ func (r *remote) each(ctx context.Context, f func(e *endpoint, tries int) error)
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		if failure == nil || !transient(failure) {
+		if failure == nil || !source.Transient(reasonOf(failure)) {
 			failure = err
 		}
 		if n < len(r.endpoints)-1 {

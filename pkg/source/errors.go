@@ -66,9 +66,9 @@ func (e *Error) RetryAfter() time.Duration { return e.retryAfter }
 // resumed: it changed, or the server cannot send a part of it.
 func (e *Error) StartOver() bool { return e.startOver }
 
-// transient tells that the same request may succeed later.
-func (e *Error) transient() bool {
-	switch e.reason {
+// Transient tells of a reason that the same request may succeed later.
+func Transient(reason string) bool {
+	switch reason {
 	case ConnectionFailed, LookupFailed, ServerError, TooManyRequests, Stalled:
 		return true
 	}

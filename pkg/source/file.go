@@ -1,7 +1,6 @@
 package source
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,21 +8,12 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
 // fileImage reads a local file or block device, for use in a shell.
-type fileImage struct {
-	file   *os.File
-	name   string
-	size   int64
-	stat   os.FileInfo
-	offset int64
-	// fetched counts the bytes that were read.
-	fetched atomic.Int64
-}
+type fileImage struct{ section }
 
 var _ Image = (*fileImage)(nil)
 
@@ -115,81 +105,9 @@ func newFileImage(f *os.File, u *url.URL, o Options) (*fileImage, error) {
 	if size == 0 {
 		return nil, fail(EmptySource, name(u)+" has no bytes")
 	}
-	i := &fileImage{file: f, name: name(u), size: size, stat: stat}
+	i := &fileImage{section{file: f, stat: stat, name: name(u), size: size}}
 	_, lastModified := i.Validators()
 	return i, checkPin(u, o.Pin, Revision{LastModified: lastModified, Length: size})
-}
-
-// Read implements Image.
-func (i *fileImage) Read(ctx context.Context, p []byte) (int, error) {
-	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
-	}
-	if i.offset == i.size {
-		return 0, i.unchanged()
-	}
-	p = p[:min(int64(len(p)), i.size-i.offset)]
-	n, err := i.file.ReadAt(p, i.offset)
-	i.offset += int64(n)
-	i.fetched.Add(int64(n))
-	if n > 0 || err == nil {
-		return n, nil
-	}
-	if errors.Is(err, io.EOF) {
-		return 0, &Error{reason: SourceUnstable, message: i.name + " became shorter while it was read", startOver: true}
-	}
-	return 0, failBy(SourceRefused, fmt.Sprintf("reading %s at byte %d", i.name, i.offset), err)
-}
-
-// ReadAt implements Image.
-func (i *fileImage) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
-	}
-	n, err := i.file.ReadAt(p, off)
-	i.fetched.Add(int64(n))
-	if err != nil && !errors.Is(err, io.EOF) {
-		return n, failBy(SourceRefused, fmt.Sprintf("reading %s at byte %d", i.name, off), err)
-	}
-	if changed := i.unchanged(); !errors.Is(changed, io.EOF) {
-		return 0, changed
-	}
-	return n, err
-}
-
-// Ranged implements Image.
-func (i *fileImage) Ranged() bool { return true }
-
-// Rewind implements Image.
-func (i *fileImage) Rewind(context.Context) error {
-	i.offset = 0
-	return nil
-}
-
-// unchanged returns io.EOF, or an error when the file was written to meanwhile.
-func (i *fileImage) unchanged() error {
-	stat, err := i.file.Stat()
-	if err != nil {
-		return failBy(SourceRefused, "reading "+i.name, err)
-	}
-	if !stat.ModTime().Equal(i.stat.ModTime()) || stat.Size() != i.stat.Size() {
-		return &Error{reason: SourceUnstable, message: i.name + " changed while it was read", startOver: true}
-	}
-	return io.EOF
-}
-
-// Tail implements Image.
-func (i *fileImage) Tail(_ context.Context, n int64) ([]byte, error) {
-	if i.size < n {
-		return nil, errors.New("the source is shorter")
-	}
-	tail := make([]byte, n)
-	got, err := i.file.ReadAt(tail, i.size-n)
-	i.fetched.Add(int64(got))
-	if err != nil {
-		return nil, fmt.Errorf("reading the end of the source: %w", err)
-	}
-	return tail, nil
 }
 
 // File is the open file itself: it need not be copied to be read at random.
@@ -207,25 +125,10 @@ func (i *fileImage) NextData(off int64) int64 {
 	return next
 }
 
-// Fetched implements Image.
-func (i *fileImage) Fetched() int64 { return i.fetched.Load() }
-
-// Size implements Image.
-func (i *fileImage) Size() int64 { return i.size }
-
-// Framed implements Image.
-func (i *fileImage) Framed() bool { return true }
-
 // Validators implements Image. The time of a file stands for its Last-Modified.
 func (i *fileImage) Validators() (etag, lastModified string) {
 	return "", i.stat.ModTime().UTC().Format(http.TimeFormat)
 }
-
-// ContentType implements Image.
-func (i *fileImage) ContentType() string { return "" }
-
-// Name implements Image.
-func (i *fileImage) Name() string { return i.name }
 
 // Close implements Image.
 func (i *fileImage) Close() error { return i.file.Close() }

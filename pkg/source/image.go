@@ -57,8 +57,6 @@ func (f facts) same(now facts, addressed bool) bool {
 	return f == now
 }
 
-var _ Image = (*httpImage)(nil)
-
 // openHTTP asks for the first bytes of the image. The answer proves whether the server can
 // send parts; Accept-Ranges only claims it. A server without ranges sends the whole image,
 // which Read then reads, so that nothing was asked in vain. Only one that sends a part

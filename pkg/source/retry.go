@@ -28,7 +28,7 @@ const (
 func nextTry(e *Error, tries, most int, jitter float64) (wait time.Duration, again bool) {
 	switch {
 	case e.reason == HostNotFound && tries >= lookupTries,
-		e.reason != HostNotFound && !e.transient(),
+		e.reason != HostNotFound && !Transient(e.reason),
 		tries >= most,
 		e.retryAfter > maxWait:
 		return 0, false
