@@ -1,6 +1,9 @@
 package main
 
-import "net"
+import (
+	"fmt"
+	"net"
+)
 
 // The cluster's networks. They are seldom used elsewhere; up refuses to start
 // when the machine already has one that overlaps.
@@ -14,7 +17,8 @@ const (
 	dnsIP         = "10.252.0.10"
 	clusterDomain = "cluster.local"
 
-	apiAddress      = nodeIP + ":6443"
+	apiPort         = "6443"
+	apiAddress      = nodeIP + ":" + apiPort
 	etcdAddress     = "127.0.0.1:23790"
 	etcdPeerAddress = "127.0.0.1:23800"
 	registryAddress = "127.0.0.1:5000" // loopback: containerd then speaks plain HTTP
@@ -38,6 +42,15 @@ func addresses() map[string]string {
 		proxyHealthAddress: "kube-proxy", proxyMetricsAddress: "kube-proxy",
 		controllerHealthAddress: "kube-controller-manager", schedulerHealthAddress: "kube-scheduler",
 	}
+}
+
+// someAddress is a TCP address of the loopback that no process listens on.
+func someAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("looking for a free port: %w", err)
+	}
+	return listener.Addr().String(), listener.Close()
 }
 
 // free says whether a process could listen on the TCP address now.

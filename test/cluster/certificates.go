@@ -44,9 +44,9 @@ func clients() map[string]pki.Identity {
 	}
 }
 
-// makeCertificates makes every key, certificate and kubeconfig of a new cluster.
-// A cluster that has them keeps them.
-func (c *cluster) makeCertificates() error {
+// makeCertificates makes every key, certificate and kubeconfig of a new cluster
+// whose API server has this address. A cluster that has them keeps them.
+func (c *cluster) makeCertificates(server string) error {
 	if _, err := os.Stat(c.kubeconfig()); err == nil {
 		return nil
 	}
@@ -84,7 +84,7 @@ func (c *cluster) makeCertificates() error {
 		if err != nil {
 			return err
 		}
-		config, err := pki.Kubeconfig("https://"+apiAddress, authority.CertificatePEM, pair)
+		config, err := pki.Kubeconfig("https://"+server, authority.CertificatePEM, pair)
 		if err != nil {
 			return err
 		}

@@ -21,6 +21,8 @@ func commands() []command {
 			func(ctx context.Context, c *cluster, _ []string) error { return c.down(ctx) }},
 		{"status", "status", "list the processes and where kubeconfig is", 0,
 			func(_ context.Context, c *cluster, _ []string) error { return c.status() }},
+		{"control-plane", "control-plane", "run etcd and the API server alone until this is interrupted; needs no root", 0,
+			func(ctx context.Context, c *cluster, _ []string) error { return c.controlPlane(ctx) }},
 		{"pool", "pool NAME JSON|off", "set the limits and faults of a pool of volumes", 2,
 			func(_ context.Context, c *cluster, args []string) error { return c.setPool(args[0], args[1]) }},
 		{"kill", "kill PROCESS", "kill a process of the cluster at once; up starts it again", 1,

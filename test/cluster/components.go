@@ -30,30 +30,16 @@ func (c *cluster) components() []component {
 	return []component{
 		{name: "registry", args: []string{"--address=" + registryAddress, "--folder=" + c.path("registry")},
 			program: "cluster-registry", ready: answersHTTP("http://" + registryAddress + "/v2/")},
-		{name: "etcd", args: []string{
-			"--data-dir=" + c.path("etcd"), "--unsafe-no-fsync", "--log-level=warn",
-			"--listen-client-urls=http://" + etcdAddress, "--advertise-client-urls=http://" + etcdAddress,
-			"--listen-peer-urls=http://" + etcdPeerAddress,
-			"--initial-advertise-peer-urls=http://" + etcdPeerAddress, "--initial-cluster=default=http://" + etcdPeerAddress,
-		}, ready: answersHTTP("http://" + etcdAddress + "/health")},
+		c.etcd(etcdAddress, etcdPeerAddress),
 		{name: "containerd", args: []string{"--config=" + c.path("containerd/config.toml")},
 			ready: acceptsUnix(c.path("containerd/containerd.sock"))},
-		{name: "kube-apiserver", args: []string{
-			"--etcd-servers=http://" + etcdAddress,
-			"--bind-address=" + nodeIP, "--advertise-address=" + nodeIP, "--secure-port=6443",
-			"--tls-cert-file=" + pki("apiserver.crt"), "--tls-private-key-file=" + pki("apiserver.key"),
-			"--client-ca-file=" + pki("ca.crt"),
-			"--service-account-issuer=https://kubernetes.default.svc." + clusterDomain,
-			"--service-account-key-file=" + pki("tokens.pub"), "--service-account-signing-key-file=" + pki("tokens.key"),
-			"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
-			"--service-cluster-ip-range=" + serviceRange, "--kubelet-preferred-address-types=InternalIP",
-			"--kubelet-certificate-authority=" + pki("ca.crt"),
-			"--kubelet-client-certificate=" + pki("apiserver-to-kubelet.crt"),
-			"--kubelet-client-key=" + pki("apiserver-to-kubelet.key"),
-			"--cert-dir=" + c.path("apiserver"),
-			// No request outlives the server for long, and none is on a production machine.
-			"--shutdown-delay-duration=0s",
-		}, ready: c.apiServerReady},
+		c.apiServer(etcdAddress, nodeIP, apiPort,
+			"--kubelet-preferred-address-types=InternalIP",
+			"--kubelet-certificate-authority="+pki("ca.crt"),
+			"--kubelet-client-certificate="+pki("apiserver-to-kubelet.crt"),
+			"--kubelet-client-key="+pki("apiserver-to-kubelet.key"),
+			"--allow-privileged=true",
+		),
 		{name: "kube-controller-manager", args: []string{
 			"--kubeconfig=" + pki("controller-manager.conf"), "--leader-elect=false", "--bind-address=127.0.0.1",
 			"--cert-dir=" + c.path("controller-manager"),
@@ -92,6 +78,34 @@ func (c *cluster) components() []component {
 			"--kube-api-qps=50", "--kube-api-burst=100", // many tests at once
 		}},
 	}
+}
+
+// etcd keeps what the API server stores, for as long as the cluster lives.
+func (c *cluster) etcd(address, peerAddress string) component {
+	return component{name: "etcd", args: []string{
+		"--data-dir=" + c.path("etcd"), "--unsafe-no-fsync", "--log-level=warn",
+		"--listen-client-urls=http://" + address, "--advertise-client-urls=http://" + address,
+		"--listen-peer-urls=http://" + peerAddress,
+		"--initial-advertise-peer-urls=http://" + peerAddress, "--initial-cluster=default=http://" + peerAddress,
+	}, ready: answersHTTP("http://" + address + "/health")}
+}
+
+// apiServer is the API server on an address of this machine, with more arguments.
+func (c *cluster) apiServer(etcd, ip, port string, more ...string) component {
+	pki := func(name string) string { return c.path("pki", name) }
+	return component{name: "kube-apiserver", args: append([]string{
+		"--etcd-servers=http://" + etcd,
+		"--bind-address=" + ip, "--advertise-address=" + ip, "--secure-port=" + port,
+		"--tls-cert-file=" + pki("apiserver.crt"), "--tls-private-key-file=" + pki("apiserver.key"),
+		"--client-ca-file=" + pki("ca.crt"),
+		"--service-account-issuer=https://kubernetes.default.svc." + clusterDomain,
+		"--service-account-key-file=" + pki("tokens.pub"), "--service-account-signing-key-file=" + pki("tokens.key"),
+		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+		"--service-cluster-ip-range=" + serviceRange,
+		"--cert-dir=" + c.path("apiserver"),
+		// No request outlives the server for long, and none is on a production machine.
+		"--shutdown-delay-duration=0s",
+	}, more...), ready: c.apiServerReady}
 }
 
 // command returns how the component is started.

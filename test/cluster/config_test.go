@@ -54,10 +54,10 @@ func TestSettingsStayInsideTheFolder(t *testing.T) {
 
 func TestMakeCertificatesOnce(t *testing.T) {
 	c := checkout(t)
-	require.NoError(t, c.makeCertificates())
+	require.NoError(t, c.makeCertificates(apiAddress))
 	first, err := os.ReadFile(c.kubeconfig())
 	require.NoError(t, err)
-	require.NoError(t, c.makeCertificates())
+	require.NoError(t, c.makeCertificates(apiAddress))
 	second, err := os.ReadFile(c.kubeconfig())
 	require.NoError(t, err)
 	require.Equal(t, first, second)

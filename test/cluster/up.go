@@ -80,7 +80,7 @@ func unused() error {
 
 // prepare makes what the components find when they start.
 func (c *cluster) prepare(ctx context.Context) error {
-	if err := c.makeCertificates(); err != nil {
+	if err := c.makeCertificates(apiAddress); err != nil {
 		return err
 	}
 	if err := c.writeConfig(); err != nil {
@@ -112,14 +112,7 @@ func (c *cluster) startComponents(ctx context.Context) error {
 			continue
 		}
 		err := c.steps.do("started", func() (string, error) {
-			command, err := c.command(p)
-			if err != nil {
-				return "", err
-			}
-			if err := c.daemons.Start(command); err != nil {
-				return "", err
-			}
-			if err := c.await(ctx, p); err != nil {
+			if err := c.startOne(ctx, p); err != nil {
 				return "", err
 			}
 			if p.name == "registry" {
