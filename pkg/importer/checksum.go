@@ -13,9 +13,15 @@ import (
 type Checksum struct {
 	// Algorithm is sha256 or sha512.
 	Algorithm string
-	// Hex is the digest in lower case.
+	// Hex is the digest in lower case; empty when it is to be found out.
 	Hex string
 }
+
+// unknown is the checksum of an image of which nobody has said it.
+func unknown() Checksum { return Checksum{Algorithm: "sha256"} }
+
+// matches tells whether sum, as ALG:HEX, is what was expected.
+func (c Checksum) matches(sum string) bool { return c.Hex == "" || sum == c.String() }
 
 // ParseChecksum reads ALG:HEX, where ALG is sha256 or sha512.
 func ParseChecksum(text string) (Checksum, error) {

@@ -21,8 +21,8 @@ func (r *run) learn(source Source) {
 	r.expected = expectedChecksums(r.options, r.origin)
 }
 
-// expectedChecksums are those that the bytes of the source must have. The pinned digest of a
-// container image is its manifest's: whoever opened the source has compared it.
+// expectedChecksums are those that the bytes of the source must have; the first one is reported. The
+// pinned digest of a container image is its manifest's: whoever opened the source has compared it.
 func expectedChecksums(o Options, found Origin) []Checksum {
 	texts := []string{o.Checksum, o.Pin.Digest}
 	if o.Container() {
@@ -34,6 +34,9 @@ func expectedChecksums(o Options, found Origin) []Checksum {
 		if c, err := ParseChecksum(text); err == nil {
 			all = append(all, c)
 		}
+	}
+	if o.Digest && !o.Container() && (len(all) == 0 || all[0].Algorithm != unknown().Algorithm) {
+		all = append([]Checksum{unknown()}, all...)
 	}
 	return all
 }

@@ -67,6 +67,9 @@ type Options struct {
 	Checksum string
 	// Pin names the one revision of the source that may be imported.
 	Pin Pin
+	// Digest has the sha256 of the bytes as served computed for the Result, although no Checksum asks
+	// for it. All of them are read then. The digest of a container image is known without.
+	Digest bool
 	// SecretDir holds credentials for the source; docs/importer.md lists its files.
 	SecretDir string
 	// CADir holds PEM files with certificates to trust beside the system's.
@@ -98,6 +101,7 @@ func (o *Options) BindFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Content, "content", ContentAuto, "`WHAT` to take of a container image: auto, disk, rootfs or files")
 	fs.StringVar(&o.Checksum, "checksum", "", "`ALG:HEX` of the bytes as served; ALG is sha256 or sha512")
 	fs.Var(&o.Pin, "pin", `the one revision to import: {"etag":…,"lastModified":…,"length":…,"digest":…}`)
+	fs.BoolVar(&o.Digest, "digest", false, "report the sha256 of the bytes as served, although no --checksum asks for it")
 	fs.StringVar(&o.SecretDir, "secret-dir", "", "`DIR` with credentials for the source")
 	fs.StringVar(&o.CADir, "ca-dir", "", "`DIR` with PEM certificates to trust beside the system's")
 	fs.StringVar(&o.RegistryConfig, "registry-config", "/etc/containers", "`DIR` with registries.conf and policy.json, if there are any")

@@ -23,17 +23,17 @@ func parse(t *testing.T, args []string) (importer.Options, *pflag.FlagSet) {
 
 // FuzzArgs proves that what the controller writes is what the importer reads.
 func FuzzArgs(f *testing.F) {
-	f.Add("https://host/disk.img?sig=a=b", "/dev/disk", int64(20<<30), "raw", "auto", "linux/arm64", "files", "/r", "sha256:00", "\"etag\"", "Mon", int64(7), "/s", "/c", "/x", "json", "/t", true)
-	f.Add("", "", int64(0), "", "", "", "", "", "", "", "", int64(0), "", "", "", "", "", false)
-	f.Add("--target=x", "- -", int64(-5<<20), "\n", " ", "/", "--", "=", "\"", "\\", "\x00", int64(-1), "é", "=", "--", "'", "$(x)", true)
+	f.Add("https://host/disk.img?sig=a=b", "/dev/disk", int64(20<<30), "raw", "auto", "linux/arm64", "files", "/r", "sha256:00", "\"etag\"", "Mon", int64(7), "/s", "/c", "/x", "json", "/t", true, true)
+	f.Add("", "", int64(0), "", "", "", "", "", "", "", "", int64(0), "", "", "", "", "", false, false)
+	f.Add("--target=x", "- -", int64(-5<<20), "\n", " ", "/", "--", "=", "\"", "\\", "\x00", int64(-1), "é", "=", "--", "'", "$(x)", true, false)
 	f.Fuzz(func(t *testing.T, source, target string, size int64, targetFormat, sourceFormat, platform, content, registryConfig, checksum, etag, lastModified string,
-		length int64, secretDir, caDir, scratchDir, progress, terminationLog string, dryRun bool) {
+		length int64, secretDir, caDir, scratchDir, progress, terminationLog string, dryRun, digest bool) {
 		o := importer.Options{
 			Source: source, Target: target, TargetSize: importer.Size(size), TargetFormat: targetFormat, SourceFormat: sourceFormat,
 			Platform: platform, Content: content, RegistryConfig: registryConfig, Checksum: checksum,
 			// JSON, and a pod's args, hold valid UTF-8 only.
 			Pin:       importer.Pin{ETag: strings.ToValidUTF8(etag, ""), LastModified: strings.ToValidUTF8(lastModified, ""), Length: length},
-			SecretDir: secretDir, CADir: caDir, ScratchDir: scratchDir, Progress: progress, TerminationLog: terminationLog, DryRun: dryRun,
+			SecretDir: secretDir, CADir: caDir, ScratchDir: scratchDir, Progress: progress, TerminationLog: terminationLog, DryRun: dryRun, Digest: digest,
 		}
 		read, _ := parse(t, o.Args())
 		require.Equal(t, o, read)
@@ -43,7 +43,7 @@ func FuzzArgs(f *testing.F) {
 func TestArgsHasOneArgumentForEachFlag(t *testing.T) {
 	o := importer.Options{
 		Source: "a", Target: "b", TargetSize: 1, TargetFormat: "c", SourceFormat: "d", Platform: "m", Content: "n", Checksum: "e", Pin: importer.Pin{ETag: "f"},
-		SecretDir: "g", CADir: "h", RegistryConfig: "o", ScratchDir: "i", Checkpoint: "l", Progress: "j", TerminationLog: "k", DryRun: true,
+		SecretDir: "g", CADir: "h", RegistryConfig: "o", ScratchDir: "i", Checkpoint: "l", Progress: "j", TerminationLog: "k", DryRun: true, Digest: true,
 	}
 	fields := reflect.ValueOf(o)
 	for i := range fields.NumField() {

@@ -38,7 +38,7 @@ type Result struct {
 	Passes int64 `json:"passes,omitempty"`
 	// BytesPerSecond is TransferredBytes over Seconds.
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"`
-	// Digest is ALG:HEX of the bytes as served, only when a checksum was asked for: without one
+	// Digest is ALG:HEX of the bytes as served, only when it or a checksum was asked for: without one
 	// the parts of an image that hold no data are not read. Of a container image it is the digest of
 	// the manifest, which names every byte.
 	Digest string `json:"digest,omitempty"`

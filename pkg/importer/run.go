@@ -45,7 +45,8 @@ type run struct {
 	result  Result
 
 	target Target
-	// origin and expected belong to the source that is open.
+	// origin and expected belong to the source that is open. The digests of all that is expected are
+	// computed, also of what is only to be found out.
 	origin   Origin
 	expected []Checksum
 	// prepared is the granule that the target was prepared for. 0 means that it may hold anything.
