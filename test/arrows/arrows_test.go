@@ -40,6 +40,7 @@ var arrows = map[string][]string{
 	"pkg/importer":                     {},
 	"pkg/golden":                       {"pkg/apis/virtualization/v1alpha1"},
 	"pkg/cdi":                          {},
+	"pkg/cdi/generate":                 {"pkg/cdi"},
 	"pkg/poller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
 	"pkg/roller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
 	"pkg/datasource":                   {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
