@@ -83,6 +83,10 @@ bench: ## measure imports beside other ways of importing, and the floor; BENCH=q
 	@test/packages.sh bench
 	go run ./test/bench
 
+.PHONY: scale
+scale: ## measure the poller with 10,000 DataImportCrons and a real API server; half an hour; SCALEFLAGS='-crons 500 -quiet 3m' for less
+	go run ./test/scale $(SCALEFLAGS)
+
 ##@ images and clusters
 
 .PHONY: images
@@ -120,4 +124,4 @@ versions: ## print the versions of the tools and of the cluster's programs
 
 .PHONY: clean
 clean: cluster-down ## stop the test cluster and remove all that the recipes made
-	mkdir -p "$(GILD_CACHE)" && cd "$(GILD_CACHE)" && rm -rf bench bin cluster cluster.lock corpus demo images
+	mkdir -p "$(GILD_CACHE)" && cd "$(GILD_CACHE)" && rm -rf bench bin cluster cluster.lock control-plane control-plane.lock corpus demo images scale

@@ -69,8 +69,8 @@ func (c *cluster) runControlPlane(ctx context.Context) error {
 	parts := []component{
 		c.etcd(addresses[0], addresses[1]),
 		c.apiServer(addresses[0], loopback, port,
-			"--endpoint-reconciler-type=none", // the loopback is no endpoint
-			"--audit-policy-file="+c.path(auditPolicy), "--audit-log-path="+c.path("log", "audit.log")),
+			"--endpoint-reconciler-type=none",                                                                                        // the loopback is no endpoint
+			"--audit-policy-file="+c.path(auditPolicy), "--audit-log-path="+c.path("log", "audit.log"), "--audit-log-maxsize=10000"), // in MB: never begun anew
 	}
 	for _, p := range parts {
 		if err := c.steps.do("started", func() (string, error) { return p.name, c.startOne(ctx, p) }); err != nil {
