@@ -91,34 +91,51 @@ func (p part) whole() bool { return p == part{} }
 // bounded tells a part with an end, which leaves the connection for the next one.
 func (p part) bounded() bool { return p.last > 0 }
 
-func (p part) header() http.Header {
-	h := http.Header{"Accept-Encoding": {"identity"}, "User-Agent": {"gild-importer"}}
+// question asks for the part. pinned is the ETag of Options.Pin, for the time before etag is known.
+func (p part) question(pinned string) question {
+	q := newQuestion(http.MethodGet)
+	q.kept = p.bounded()
+	if p.etag == "" && strong(pinned) {
+		q.header.Set("If-Match", pinned)
+	}
 	if p.whole() {
-		return h
+		return q
 	}
 	last := ""
 	if p.last >= 0 {
 		last = fmt.Sprint(p.last)
 	}
-	h.Set("Range", fmt.Sprintf("bytes=%d-%s", p.first, last))
+	q.header.Set("Range", fmt.Sprintf("bytes=%d-%s", p.first, last))
 	if p.etag != "" {
 		// A server that knows If-Match need not send the whole of an image that changed.
-		h.Set("If-Match", p.etag)
-		h.Set("If-Range", p.etag)
+		q.header.Set("If-Match", p.etag)
+		q.header.Set("If-Range", p.etag)
 	}
-	return h
+	return q
 }
 
-// get asks for a part and returns the answer behind all redirects, with any status.
-func (c *client) get(ctx context.Context, p part) (*http.Response, error) {
+// question is what every address on the way is asked, without secrets.
+type question struct {
+	method string
+	header http.Header
+	// kept tells that the connection is good for another one.
+	kept bool
+}
+
+func newQuestion(method string) question {
+	return question{method: method, header: http.Header{"Accept-Encoding": {"identity"}, "User-Agent": {"gild-importer"}}}
+}
+
+// get asks and returns the answer behind all redirects, with any status.
+func (c *client) get(ctx context.Context, q question) (*http.Response, error) {
 	c.mu.Lock()
 	place := c.place
 	c.mu.Unlock()
-	response, end, err := c.walk(ctx, place, p)
+	response, end, err := c.walk(ctx, place, q)
 	if err == nil && place != c.start && refused(response.StatusCode) {
 		// The place was good for a while only, for example a signed URL.
 		_ = response.Body.Close()
-		response, end, err = c.walk(ctx, c.start, p)
+		response, end, err = c.walk(ctx, c.start, q)
 	}
 	if err != nil {
 		return nil, err
@@ -137,9 +154,9 @@ func refused(status int) bool {
 
 // walk follows redirects from h. net/http's own way would hand custom headers on to any
 // host, and the query of the last URL as the Referer.
-func (c *client) walk(ctx context.Context, h hop, p part) (*http.Response, hop, error) {
+func (c *client) walk(ctx context.Context, h hop, q question) (*http.Response, hop, error) {
 	for range maxRedirects + 1 {
-		response, err := c.authorized(ctx, h, p)
+		response, err := c.authorized(ctx, h, q)
 		if err != nil {
 			return nil, hop{}, err
 		}
@@ -157,12 +174,12 @@ func (c *client) walk(ctx context.Context, h hop, p part) (*http.Response, hop, 
 }
 
 // authorized asks, and once more after a login when the answer wants one.
-func (c *client) authorized(ctx context.Context, h hop, p part) (*http.Response, error) {
+func (c *client) authorized(ctx context.Context, h hop, q question) (*http.Response, error) {
 	if c.login == nil || !h.secrets {
-		return c.ask(ctx, h, p, "")
+		return c.ask(ctx, h, q, "")
 	}
 	used := c.login.current()
-	response, err := c.ask(ctx, h, p, used)
+	response, err := c.ask(ctx, h, q, used)
 	if err != nil || response.StatusCode != http.StatusUnauthorized {
 		return response, err
 	}
@@ -171,22 +188,19 @@ func (c *client) authorized(ctx context.Context, h hop, p part) (*http.Response,
 	if err != nil {
 		return nil, err
 	}
-	return c.ask(ctx, h, p, renewed)
+	return c.ask(ctx, h, q, renewed)
 }
 
 // ask sends one request to h. authorization is that of Login, empty for none.
-func (c *client) ask(ctx context.Context, h hop, p part, authorization string) (*http.Response, error) {
+func (c *client) ask(ctx context.Context, h hop, q question, authorization string) (*http.Response, error) {
 	if err := c.guard.checkURL(h.url); err != nil {
 		return nil, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, h.url.String(), http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, q.method, h.url.String(), http.NoBody)
 	if err != nil {
 		return nil, fail(SourceRefused, "opening source: not a URL that can be asked for")
 	}
-	request.Header = p.header()
-	if p.etag == "" && strong(c.pin.ETag) {
-		request.Header.Set("If-Match", c.pin.ETag)
-	}
+	request.Header = q.header.Clone()
 	if h.secrets {
 		for key, values := range c.credentials {
 			request.Header[key] = values
@@ -200,7 +214,7 @@ func (c *client) ask(ctx context.Context, h hop, p part, authorization string) (
 	}
 	// quietConn cannot see into what a proxy passes on, and only a part is sure to be read to its end.
 	proxy, err := c.proxy(h.url)
-	request.Close = !p.bounded() || proxy != nil || err != nil
+	request.Close = !q.kept || proxy != nil || err != nil
 	for {
 		transport := c.transport()
 		response, err := c.send(transport, request)

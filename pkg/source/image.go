@@ -147,8 +147,8 @@ func (i *httpImage) accept(asked part, r *http.Response) error {
 	if i.size == 0 {
 		return fail(EmptySource, name(u)+" has no bytes")
 	}
-	if i.encoding != "" && !recognisable(i.encoding) {
-		return fail(SourceRefused, fmt.Sprintf("%s sends its bytes with Content-Encoding %.40q although nobody asked for it: switch it off for images", name(u), i.encoding))
+	if err := checkEncoding(u, i.encoding); err != nil {
+		return err
 	}
 	return checkPin(u, i.options.Pin, i.revision)
 }
@@ -267,12 +267,16 @@ func encoding(r *http.Response) string {
 	return text
 }
 
-// recognisable tells the encodings that are formats of images too. Servers name them for files
-// that are compressed where they lie, so that nothing must be undone here; and one that
+// checkEncoding lets the encodings pass that are formats of images too. Servers name them for
+// files that are compressed where they lie, so that nothing must be undone here; and one that
 // compresses on the way sends what the importer unpacks. Bytes of any other would look like a
 // raw disk.
-func recognisable(encoding string) bool {
-	return encoding == "gzip" || encoding == "x-gzip" || encoding == "zstd"
+func checkEncoding(u *url.URL, encoding string) error {
+	switch encoding {
+	case "", "gzip", "x-gzip", "zstd":
+		return nil
+	}
+	return fail(SourceRefused, fmt.Sprintf("%s sends its bytes with Content-Encoding %.40q although nobody asked for it: switch it off for images", name(u), encoding))
 }
 
 // isMultipart tells an answer that wraps parts in a body of its own, which is never asked for.

@@ -152,17 +152,9 @@ type Image interface {
 // Open connects to the image at ref, an http, https or file URL, and reads its headers.
 // It retries transient faults with growing waits, about six minutes in all.
 func Open(ctx context.Context, ref string, o Options) (Image, error) {
-	o = o.withDefaults()
-	if o.CADir != "" {
-		var err error
-		if o.CAs, err = ReadCAs(o.CADir); err != nil {
-			return nil, err
-		}
-	}
-	u, err := url.Parse(ref)
+	u, o, err := prepare(ref, o)
 	if err != nil {
-		// The error of url.Parse repeats the URL, and its query may be a secret.
-		return nil, fail(SourceRefused, "opening source: not a URL")
+		return nil, err
 	}
 	switch u.Scheme {
 	case "http", "https":
@@ -171,4 +163,21 @@ func Open(ctx context.Context, ref string, o Options) (Image, error) {
 		return openFile(u, o)
 	}
 	return nil, fail(SourceRefused, fmt.Sprintf("opening source: the scheme %q is not supported: use http, https or file", u.Scheme))
+}
+
+// prepare reads what ref and o name.
+func prepare(ref string, o Options) (*url.URL, Options, error) {
+	o = o.withDefaults()
+	if o.CADir != "" {
+		var err error
+		if o.CAs, err = ReadCAs(o.CADir); err != nil {
+			return nil, o, err
+		}
+	}
+	u, err := url.Parse(ref)
+	if err != nil {
+		// The error of url.Parse repeats the URL, and its query may be a secret.
+		return nil, o, fail(SourceRefused, "opening source: not a URL")
+	}
+	return u, o, nil
 }

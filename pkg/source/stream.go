@@ -36,7 +36,7 @@ type stream struct {
 // openStream asks for a part. The stream ends with ctx.
 func openStream(ctx context.Context, c *client, p part, timeout time.Duration) (*stream, *http.Response, error) {
 	requestCtx, cancel := context.WithCancel(ctx)
-	r, err := c.get(requestCtx, p)
+	r, err := c.get(requestCtx, p.question(c.pin.ETag))
 	if err != nil {
 		cancel()
 		return nil, nil, err
