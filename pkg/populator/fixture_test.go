@@ -7,6 +7,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/credentials"
 )
 
 const systemNamespace = "gild-system"
@@ -52,6 +53,6 @@ func testAttempt() *attempt {
 	claim := testClaim()
 	return &attempt{
 		number: 1, importUID: "import-uid", spec: testImport().Spec, claim: claim, target: testPrime(claim),
-		credentials: &credentials{secret: map[string][]byte{}}, image: "gild-importer:test",
+		credentials: &credentials.Credentials{Secret: map[string][]byte{}}, image: "gild-importer:test",
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/imagestream"
 )
 
 const (
@@ -56,31 +57,6 @@ func streamImage(name string) *v1alpha1.VMDiskImage {
 	return image
 }
 
-func TestNewestImage(t *testing.T) {
-	for tag, test := range map[string]struct{ image, waits string }{
-		"12":      {twelve, ""},
-		"latest":  {newest, ""},
-		"failing": {"", "you may not have access to it"},
-		"new":     {"", "imported none yet"},
-		"13":      {"", "no such tag"},
-		"forged":  {"", "not the name of an image"},
-	} {
-		image, waiting := newestImage(stream(t), tag)
-		require.Equal(t, test.image, image, tag)
-		if test.waits == "" {
-			require.Nil(t, waiting, tag)
-			continue
-		}
-		require.Equal(t, reasonImageStreamNotFound, waiting.reason)
-		require.Contains(t, waiting.message, test.waits)
-		require.NotContains(t, waiting.message, "secret")
-	}
-	odd := stream(t)
-	require.NoError(t, unstructured.SetNestedField(odd.Object, "none", "status", "tags"))
-	_, waiting := newestImage(odd, "12")
-	require.Contains(t, waiting.message, "cannot be understood")
-}
-
 func TestImageStreamIsLookedUpOnce(t *testing.T) {
 	w := newWorld(t, streamImage("debian:12"), testClaim(), fastClass(), stream(t))
 	w.openshift = true
@@ -96,7 +72,7 @@ func TestImageStreamIsLookedUpOnce(t *testing.T) {
 		// The tag moves on while the import runs.
 		moved := stream(t)
 		found := &unstructured.Unstructured{}
-		found.SetGroupVersionKind(imageStreamKind())
+		found.SetGroupVersionKind(imagestream.Kind())
 		require.True(t, w.find(found, "vms", "debian"))
 		moved.SetResourceVersion(found.GetResourceVersion())
 		tags, _, err := unstructured.NestedSlice(moved.Object, "status", "tags")
@@ -123,7 +99,7 @@ func TestImageStreamIsWaitedFor(t *testing.T) {
 		w.tick()
 	}
 	ready := meta.FindStatusCondition(w.findImport().Status.Conditions, v1alpha1.ConditionReady)
-	require.Equal(t, reasonImageStreamNotFound, ready.Reason)
+	require.Equal(t, imagestream.NotFound, ready.Reason)
 	require.Contains(t, ready.Message, "ImageStream debian does not exist in namespace vms")
 	require.NoError(t, w.store.Create(t.Context(), stream(t)))
 	w.settle(w.phase(v1alpha1.PhaseSucceeded))
@@ -134,7 +110,7 @@ func TestClusterWithoutImageStreams(t *testing.T) {
 	w := newWorld(t, streamImage("debian"), testClaim(), fastClass())
 	w.settle(w.phase(v1alpha1.PhaseFailed))
 	ready := meta.FindStatusCondition(w.findImport().Status.Conditions, v1alpha1.ConditionReady)
-	require.Equal(t, reasonImageStreamUnsupported, ready.Reason)
+	require.Equal(t, imagestream.Unsupported, ready.Reason)
 	require.Contains(t, ready.Message, "image.openshift.io/v1")
 	require.Empty(t, w.jobs)
 	for range 3 {

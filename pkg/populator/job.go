@@ -18,6 +18,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/credentials"
 	"github.com/gild-project/gild/pkg/importer"
 )
 
@@ -28,7 +29,7 @@ type attempt struct {
 	spec      v1alpha1.VMDiskImportSpec
 	// claim is the user's claim, target is PVC'.
 	claim, target *corev1.PersistentVolumeClaim
-	credentials   *credentials
+	credentials   *credentials.Credentials
 	// scratch gives the importer room for a whole image.
 	scratch bool
 	// image of the importer, and the operator's template as JSON, empty for none.
@@ -65,10 +66,10 @@ func (a *attempt) options() importer.Options {
 	if architecture := architectureOf(&a.spec.Source); architecture != "" {
 		o.Platform = "linux/" + architecture
 	}
-	if len(a.credentials.secret) > 0 {
+	if len(a.credentials.Secret) > 0 {
 		o.SecretDir = secretDirectory
 	}
-	if a.credentials.ca != nil {
+	if a.credentials.CA != nil {
 		o.CADir = caDirectory
 	}
 	return o
@@ -193,7 +194,7 @@ func checkTemplate(template []byte) error {
 	claim := &corev1.PersistentVolumeClaim{}
 	_, err := podTemplate(&attempt{
 		spec:  v1alpha1.VMDiskImportSpec{ImageSpec: v1alpha1.ImageSpec{Source: v1alpha1.DiskSource{HTTP: &v1alpha1.HTTPSource{}}}},
-		claim: claim, target: claim, credentials: &credentials{}, template: template,
+		claim: claim, target: claim, credentials: &credentials.Credentials{}, template: template,
 	})
 	return err
 }

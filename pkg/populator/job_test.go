@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/credentials"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -52,9 +53,9 @@ func attempts(t *testing.T) map[string]*attempt {
 	private.spec.Checksum = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 	private.spec.Format = v1alpha1.DiskFormatQcow2
 	private.spec.Size = ptr.To(resource.MustParse("20Gi"))
-	private.credentials = &credentials{
-		secret: map[string][]byte{"username": []byte("canary"), "password": []byte("canary"), headerKey(0): []byte("X-Team: canary")},
-		ca:     &corev1.ConfigMap{Data: map[string]string{"ca.pem": "canary"}},
+	private.credentials = &credentials.Credentials{
+		Secret: map[string][]byte{"username": []byte("canary"), "password": []byte("canary"), credentials.HeaderKey(0): []byte("X-Team: canary")},
+		CA:     &corev1.ConfigMap{Data: map[string]string{"ca.pem": "canary"}},
 	}
 
 	templated := testAttempt()
@@ -78,14 +79,14 @@ func registryAttempts(t *testing.T, template []byte) map[string]*attempt {
 	seed := testAttempt()
 	seed.spec.ImageSpec = image.Spec.ImageSpec
 
-	config := &credentials{secret: map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{"registry.example.org":{"auth":"canary"}}}`)}}
+	config := &credentials.Credentials{Secret: map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{"registry.example.org":{"auth":"canary"}}}`)}}
 	registry := testAttempt()
 	registry.claim.Spec.VolumeMode = ptr.To(corev1.PersistentVolumeBlock)
 	registry.spec.Source = v1alpha1.DiskSource{Registry: &v1alpha1.RegistrySource{
 		URL: "docker://registry.example.org/disks/debian:12", Content: v1alpha1.ImageContentRootfs,
 		Platform: &v1alpha1.ImagePlatform{Architecture: "arm64"},
 	}}
-	registry.credentials = &credentials{secret: config.secret, ca: &corev1.ConfigMap{Data: map[string]string{"ca.pem": "canary"}}}
+	registry.credentials = &credentials.Credentials{Secret: config.Secret, CA: &corev1.ConfigMap{Data: map[string]string{"ca.pem": "canary"}}}
 
 	files := testAttempt()
 	files.spec.Source = v1alpha1.DiskSource{Registry: &v1alpha1.RegistrySource{

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/credentials"
 )
 
 func objectsOf(list client.ObjectList) ([]runtime.Object, error) { return meta.ExtractList(list) }
@@ -134,9 +135,9 @@ func TestMissingSecretIsWaitedFor(t *testing.T) {
 	w := newWorld(t, privateImage(), testClaim(), ca(), fastClass())
 	w.settle(func() bool { imp := w.findImport(); return imp != nil && imp.Status.Phase == v1alpha1.PhasePending })
 	ready := meta.FindStatusCondition(w.findImport().Status.Conditions, v1alpha1.ConditionReady)
-	require.Equal(t, reasonSecretNotFound, ready.Reason)
+	require.Equal(t, credentials.SecretNotFound, ready.Reason)
 	require.Contains(t, ready.Message, "login")
-	require.Contains(t, <-w.events.Events, reasonSecretNotFound)
+	require.Contains(t, <-w.events.Events, credentials.SecretNotFound)
 	require.NoError(t, w.store.Create(t.Context(), login("pw")))
 	w.settle(w.phase(v1alpha1.PhaseSucceeded))
 	require.Len(t, w.jobs, 1)

@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/gild-project/gild/pkg/credentials"
 )
 
 // Where things are in an importer pod.
@@ -95,7 +97,7 @@ func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
 func pullByNode(a *attempt, spec *corev1.PodSpec) {
 	spec.Volumes = append(spec.Volumes, imageVolumeOf(&a.spec.Source))
 	spec.Containers[0].VolumeMounts = append(spec.Containers[0].VolumeMounts, corev1.VolumeMount{Name: imageVolume, MountPath: imageDirectory, ReadOnly: true})
-	if len(a.credentials.secret) > 0 {
+	if len(a.credentials.Secret) > 0 {
 		spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: copyName(a.claim.UID)}}
 	}
 	if architecture := architectureOf(&a.spec.Source); architecture != "" {
@@ -107,9 +109,9 @@ func pullByNode(a *attempt, spec *corev1.PodSpec) {
 // every header as a file below headers/.
 func secretVolume(a *attempt) corev1.Volume {
 	var items []corev1.KeyToPath
-	for _, key := range slices.Sorted(maps.Keys(a.credentials.secret)) {
+	for _, key := range slices.Sorted(maps.Keys(a.credentials.Secret)) {
 		path := key
-		if n, ok := strings.CutPrefix(key, headerKeys); ok {
+		if n, ok := strings.CutPrefix(key, credentials.HeaderKeys); ok {
 			path = "headers/" + n
 		}
 		items = append(items, corev1.KeyToPath{Key: key, Path: path})

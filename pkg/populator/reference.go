@@ -10,9 +10,6 @@ import (
 // dockerScheme begins the URL of an image in a registry.
 const dockerScheme = "docker://"
 
-// maxReference is how long the name of an image may be, as the rules of VMDiskImage have it.
-const maxReference = 1024
-
 // reference is the image in a registry that a source names, as host/name[:tag][@digest]; empty when it names none.
 func reference(source *v1alpha1.DiskSource) string {
 	if source.Registry != nil {

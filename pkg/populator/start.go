@@ -37,7 +37,7 @@ func (c *importController) start(ctx context.Context, imp *v1alpha1.VMDiskImport
 	if waiting, err := c.place(ctx, imp, source); waiting != nil || err != nil {
 		return c.wait(ctx, imp, waiting, err)
 	}
-	credentials, waiting, err := readCredentials(ctx, c.live, imp.Namespace, source)
+	found, waiting, err := readCredentials(ctx, c.live, imp.Namespace, source)
 	if waiting != nil || err != nil {
 		return c.wait(ctx, imp, waiting, err)
 	}
@@ -53,7 +53,7 @@ func (c *importController) start(ctx context.Context, imp *v1alpha1.VMDiskImport
 	spec.Source = *source
 	return c.launch(ctx, imp, &attempt{
 		number: imp.Status.Attempts + 1, importUID: imp.UID, spec: spec, claim: claim, target: target,
-		credentials: credentials, scratch: imp.Status.ScratchRequired, image: c.importerImage, template: c.template,
+		credentials: found, scratch: imp.Status.ScratchRequired, image: c.importerImage, template: c.template,
 	})
 }
 
@@ -195,7 +195,7 @@ func (c *importController) launch(ctx context.Context, imp *v1alpha1.VMDiskImpor
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	for _, object := range append(a.credentials.objects(c.namespace, imp), job) {
+	for _, object := range append(copies(a.credentials, c.namespace, imp), job) {
 		if err := c.client.Create(ctx, object); err != nil {
 			return c.refused(ctx, imp, object, err)
 		}
@@ -206,7 +206,7 @@ func (c *importController) launch(ctx context.Context, imp *v1alpha1.VMDiskImpor
 		status.NextAttemptTime = nil
 		status.Progress = nil
 		status.TargetUID = a.target.UID
-		status.References = a.credentials.references
+		status.References = a.credentials.References
 	})
 	if err != nil {
 		return ctrl.Result{}, err

@@ -18,9 +18,6 @@ const (
 	reasonWaitForFirstConsumer = "WaitForFirstConsumer"
 	reasonStorageClassNotFound = "StorageClassNotFound"
 	reasonProvisioningFailed   = "ProvisioningFailed"
-	reasonSecretNotFound       = "SecretNotFound"
-	reasonSecretInvalid        = "SecretInvalid"
-	reasonConfigMapNotFound    = "ConfigMapNotFound"
 	reasonQueued               = "Queued"
 	reasonStarting             = "Starting"
 	reasonPodNotCreated        = "PodNotCreated"
@@ -42,9 +39,7 @@ const (
 	reasonForeignVolume        = "BoundToForeignVolume"
 	reasonFormatNeedsFiles     = "FormatNeedsFilesystem"
 	reasonContentNeedsFiles    = "ContentNeedsFilesystem"
-	reasonImageStreamNotFound  = "ImageStreamNotFound"
-	// reasonImageStreamUnsupported and reasonImageVolumeUnsupported: the cluster has no such thing.
-	reasonImageStreamUnsupported = "ImageStreamUnsupported"
+	// reasonImageVolumeUnsupported: the cluster has no such thing.
 	reasonImageVolumeUnsupported = "ImageVolumeUnsupported"
 )
 

@@ -82,7 +82,7 @@ func (c *importController) explain(ctx context.Context, imp *v1alpha1.VMDiskImpo
 
 // adopt writes the record of an attempt whose Job exists already.
 func (c *importController) adopt(ctx context.Context, imp *v1alpha1.VMDiskImport, job *batchv1.Job, n int32) error {
-	credentials, _, err := readCredentials(ctx, c.live, imp.Namespace, sourceOf(imp))
+	found, _, err := readCredentials(ctx, c.live, imp.Namespace, sourceOf(imp))
 	if err != nil {
 		return err
 	}
@@ -90,8 +90,8 @@ func (c *importController) adopt(ctx context.Context, imp *v1alpha1.VMDiskImport
 		status.Attempts = n
 		status.NextAttemptTime = nil
 		status.TargetUID = types.UID(job.Annotations[annotationTargetUID])
-		if credentials != nil {
-			status.References = credentials.references
+		if found != nil {
+			status.References = found.References
 		}
 	})
 }

@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/imagestream"
 )
 
 // errCrash is what a write ends with when the populator "crashes" at it.
@@ -87,7 +88,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		WithObjects(objects...).Build()
 	w.client = interceptor.NewClient(w.store, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-			if kind := o.GetObjectKind().GroupVersionKind(); kind == imageStreamKind() && !w.openshift {
+			if kind := o.GetObjectKind().GroupVersionKind(); kind == imagestream.Kind() && !w.openshift {
 				return &meta.NoKindMatchError{GroupKind: kind.GroupKind(), SearchedVersions: []string{kind.Version}}
 			}
 			return c.Get(ctx, key, o, opts...)

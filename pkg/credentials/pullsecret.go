@@ -1,4 +1,4 @@
-package populator
+package credentials
 
 import (
 	"context"
@@ -28,72 +28,68 @@ type auths map[string]json.RawMessage
 
 // readRegistry reads the credentials for an image in a registry: those of the Secret that the source names, otherwise the
 // image pull secrets of the namespace's default service account.
-func (c *credentials) readRegistry(ctx context.Context, live client.Reader, namespace string, source *v1alpha1.DiskSource) (*state, error) {
+func (c *Credentials) readRegistry(ctx context.Context, live client.Reader, namespace string, source *v1alpha1.DiskSource) error {
 	registry := source.Registry
-	if registry == nil || registry.SecretRef == "" {
-		if err := c.readPullSecrets(ctx, live, namespace); err != nil {
-			return nil, err
-		}
-	} else if waiting, err := c.readRegistrySecret(ctx, live, namespace, source); waiting != nil || err != nil {
-		return waiting, err
+	if registry == nil {
+		return c.readPullSecrets(ctx, live, namespace)
 	}
-	if registry == nil || registry.CertConfigMap == "" {
-		return nil, nil
+	read := c.readPullSecrets
+	if registry.SecretRef != "" {
+		read = func(ctx context.Context, live client.Reader, namespace string) error {
+			return c.readLogin(ctx, live, namespace, registry)
+		}
+	}
+	if err := read(ctx, live, namespace); err != nil {
+		return err
 	}
 	return c.readCA(ctx, live, namespace, registry.CertConfigMap)
 }
 
-// readRegistrySecret reads the Secret that the source names: a docker configuration, or a login for the image's registry.
-func (c *credentials) readRegistrySecret(ctx context.Context, live client.Reader, namespace string, source *v1alpha1.DiskSource) (*state, error) {
-	name := source.Registry.SecretRef
-	secret, waiting, err := c.readSecret(ctx, live, namespace, name)
-	if waiting != nil || err != nil {
-		return waiting, err
-	}
-	if waiting := refuseToken(secret); waiting != nil {
-		return waiting, nil
+// readLogin reads the Secret that the source names: a docker configuration, or a login for the image's registry.
+func (c *Credentials) readLogin(ctx context.Context, live client.Reader, namespace string, registry *v1alpha1.RegistrySource) error {
+	secret, err := c.readSecret(ctx, live, namespace, registry.SecretRef)
+	if err != nil {
+		return err
 	}
 	found, err := readAuths(secret.Data)
 	if err != nil {
-		waiting := blocked(reasonSecretInvalid, "Secret %s: %s: mend it, the import goes on by itself", name, err)
-		return &waiting, nil
+		return refuse(SecretInvalid, "mend it", "Secret %s: %s", registry.SecretRef, err)
 	}
 	if found != nil {
-		return nil, c.setAuths(found)
+		return c.setAuths(found)
 	}
 	c.copyKeys(secret)
-	if !usable(c.secret) {
-		waiting := blocked(reasonSecretInvalid, "Secret %s holds neither a docker configuration nor username and password nor token: add them, the import goes on by itself", name)
-		return &waiting, nil
+	if !usable(c.Secret) {
+		return refuse(SecretInvalid, "add them", "Secret %s holds neither a docker configuration nor username and password nor token", registry.SecretRef)
 	}
-	if pulledByNode(source) {
-		return c.loginForNode(source)
+	if registry.PullMethod == v1alpha1.PullMethodNode {
+		return c.loginForNode(registry)
 	}
-	return nil, nil
+	return nil
 }
 
 // loginForNode turns a login into the docker configuration that a node reads.
-func (c *credentials) loginForNode(source *v1alpha1.DiskSource) (*state, error) {
-	user, password := c.secret["username"], c.secret["password"]
+func (c *Credentials) loginForNode(registry *v1alpha1.RegistrySource) error {
+	user, password := c.Secret["username"], c.Secret["password"]
 	if len(user) == 0 || len(password) == 0 {
-		user, password = c.secret["accessKeyId"], c.secret["secretKey"]
+		user, password = c.Secret["accessKeyId"], c.Secret["secretKey"]
 	}
 	if len(user) == 0 || len(password) == 0 {
-		waiting := blocked(reasonSecretInvalid, "Secret %s holds a token, which a node cannot use: name a Secret of type %s, or use pullMethod: pod",
-			source.Registry.SecretRef, corev1.SecretTypeDockerConfigJson)
-		return &waiting, nil
+		return refuse(SecretInvalid, fmt.Sprintf("name a Secret of type %s, or use pullMethod: pod", corev1.SecretTypeDockerConfigJson),
+			"Secret %s holds a token, which a node cannot use", registry.SecretRef)
 	}
 	entry, err := json.Marshal(map[string]string{"username": string(user), "password": string(password)})
 	if err != nil {
-		return nil, errors.New("encoding a login as docker configuration")
+		return errors.New("encoding a login as docker configuration")
 	}
-	clear(c.secret)
-	return nil, c.setAuths(auths{hostOf(source): entry})
+	clear(c.Secret)
+	host, _, _ := strings.Cut(strings.TrimPrefix(registry.URL, "docker://"), "/")
+	return c.setAuths(auths{host: entry})
 }
 
 // readPullSecrets reads the image pull secrets of the default service account. As for a pod, one that is missing or not
 // to be read is left out: the image may be for everybody.
-func (c *credentials) readPullSecrets(ctx context.Context, live client.Reader, namespace string) error {
+func (c *Credentials) readPullSecrets(ctx context.Context, live client.Reader, namespace string) error {
 	account := &corev1.ServiceAccount{}
 	if found, err := c.lookUp(ctx, live, namespace, defaultServiceAccount, "ServiceAccount", account); !found || err != nil {
 		return err
@@ -138,13 +134,13 @@ func isLogin(entry json.RawMessage) bool {
 
 // lookUp reads an object that the import can do without. That it was missing is remembered too: once it is there, a failed
 // import starts anew.
-func (c *credentials) lookUp(ctx context.Context, live client.Reader, namespace, name, kind string, object client.Object) (found bool, err error) {
+func (c *Credentials) lookUp(ctx context.Context, live client.Reader, namespace, name, kind string, object client.Object) (found bool, err error) {
 	if name == "" {
 		return false, nil
 	}
 	err = live.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, object)
 	if apierrors.IsNotFound(err) {
-		c.references = append(c.references, v1alpha1.ObservedReference{Kind: kind, Name: name})
+		c.References = append(c.References, v1alpha1.ObservedReference{Kind: kind, Name: name})
 		return false, nil
 	}
 	if err != nil {
@@ -155,12 +151,12 @@ func (c *credentials) lookUp(ctx context.Context, live client.Reader, namespace,
 }
 
 // setAuths makes a docker configuration of auths the one thing that the importer, or the node, is given.
-func (c *credentials) setAuths(a auths) error {
+func (c *Credentials) setAuths(a auths) error {
 	config, err := json.Marshal(map[string]auths{"auths": a})
 	if err != nil {
 		return errors.New("encoding the docker configuration")
 	}
-	c.secret[corev1.DockerConfigJsonKey] = config
+	c.Secret[corev1.DockerConfigJsonKey] = config
 	return nil
 }
 
