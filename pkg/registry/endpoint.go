@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -70,35 +71,40 @@ func (e *endpoint) options() source.Options {
 
 // open asks for a manifest or a blob. kind is "manifests" or "blobs".
 func (e *endpoint) open(ctx context.Context, kind, ref string, o source.Options) (source.Image, error) {
+	return ask(e, kind, ref, o, func(url string, o source.Options) (source.Image, error) { return source.Open(ctx, url, o) })
+}
+
+// ask has f ask for a URL of the endpoint, with TLS or without.
+func ask[T any](e *endpoint, kind, ref string, o source.Options, f func(url string, o source.Options) (T, error)) (T, error) {
 	o.Login = e.login
-	ask := func(scheme string, o source.Options) (source.Image, error) {
+	by := func(scheme string, o source.Options) (T, error) {
 		o.Start = e.starts[scheme]
-		return source.Open(ctx, (&url.URL{Scheme: scheme, Host: e.host, Path: "/v2/" + e.repository + "/" + kind + "/" + ref}).String(), o)
+		return f((&url.URL{Scheme: scheme, Host: e.host, Path: "/v2/" + e.repository + "/" + kind + "/" + ref}).String(), o)
 	}
 	if !e.insecure || e.isSettled() {
-		return ask(e.scheme(), o)
+		return by(e.scheme(), o)
 	}
 	once := o
 	once.OpenTries = 1
-	image, err := ask("https", once)
+	answer, err := by("https", once)
 	switch reasonOf(err) {
 	case source.CertificateError, source.ConnectionFailed, source.Stalled:
 	default:
 		// Something behind TLS has answered.
 		e.settle(false)
 		if err == nil || !source.Transient(reasonOf(err)) {
-			return image, err
+			return answer, err
 		}
-		return ask("https", o)
+		return by("https", o)
 	}
 	e.settle(true)
-	image, plainErr := ask("http", o)
+	answer, plainErr := by("http", o)
 	if reasonOf(plainErr) == source.SourceRefused && reasonOf(err) != source.CertificateError {
 		// It may speak TLS after all.
 		e.unsettle()
-		return nil, err
+		return answer, err
 	}
-	return image, plainErr
+	return answer, plainErr
 }
 
 func (e *endpoint) isSettled() bool {
@@ -136,9 +142,19 @@ func (e *endpoint) manifest(ctx context.Context, ref string, tries int) ([]byte,
 	}
 }
 
-func (e *endpoint) readManifest(ctx context.Context, ref string, tries int) ([]byte, string, error) {
+func (e *endpoint) manifestOptions(tries int) source.Options {
 	o := e.options()
 	o.Accept, o.OpenTries = strings.Join(accepted(), ", "), tries
+	return o
+}
+
+// manifestHead gets what a registry says of a manifest without sending it.
+func (e *endpoint) manifestHead(ctx context.Context, ref string, tries int) (http.Header, error) {
+	return ask(e, "manifests", ref, e.manifestOptions(tries), func(url string, o source.Options) (http.Header, error) { return source.Head(ctx, url, o) })
+}
+
+func (e *endpoint) readManifest(ctx context.Context, ref string, tries int) ([]byte, string, error) {
+	o := e.manifestOptions(tries)
 	image, err := e.open(ctx, "manifests", ref, o)
 	if err != nil {
 		return nil, "", err

@@ -20,6 +20,8 @@ type remote struct {
 	endpoints []*endpoint
 	// found tells that the first endpoint has had the manifest.
 	found bool
+	// tries is after how many faults the last endpoint is given up, 0 for those of pkg/source.
+	tries int
 }
 
 // mirrorTries is after how many faults the next endpoint is asked.
@@ -48,9 +50,7 @@ func openRemote(ctx context.Context, rest string, p platform, pin digest.Digest,
 		}
 		return nil, fmt.Errorf("opening %s: %w", name, err)
 	}
-	c, err := choose(ctx, name, top, p, func(ctx context.Context, d digest.Digest) ([]byte, string, error) {
-		return r.manifest(ctx, d.String())
-	})
+	c, err := r.choose(ctx, name, top, p)
 	if err != nil {
 		return nil, err
 	}
@@ -106,16 +106,20 @@ func systemContext(o Options) *types.SystemContext {
 	}
 }
 
-// top gets the manifest that the reference itself names, and makes its endpoint the first one.
-func (r *remote) top(ctx context.Context, named reference.Named) (document, error) {
-	var want digest.Digest
-	ref := ""
+// asked is how a reference is asked for, and the digest that must come when that is one.
+func asked(named reference.Named) (ref string, want digest.Digest) {
 	switch n := named.(type) {
 	case reference.Canonical:
-		want, ref = n.Digest(), n.Digest().String()
+		return n.Digest().String(), n.Digest()
 	case reference.Tagged:
-		ref = n.Tag()
+		return n.Tag(), ""
 	}
+	return "", ""
+}
+
+// top gets the manifest that the reference itself names, and makes its endpoint the first one.
+func (r *remote) top(ctx context.Context, named reference.Named) (document, error) {
+	ref, want := asked(named)
 	raw, contentType, err := r.manifest(ctx, ref)
 	if err != nil {
 		return document{}, err
@@ -123,21 +127,33 @@ func (r *remote) top(ctx context.Context, named reference.Named) (document, erro
 	return newDocument(raw, contentType, want)
 }
 
+func (r *remote) choose(ctx context.Context, name string, top document, p platform) (chosen, error) {
+	return choose(ctx, name, top, p, func(ctx context.Context, d digest.Digest) ([]byte, string, error) {
+		return r.manifest(ctx, d.String())
+	})
+}
+
 // manifest asks one endpoint after the other. The first that answers is the first one from then
 // on: manifests and blobs of one image belong together.
 func (r *remote) manifest(ctx context.Context, ref string) ([]byte, string, error) {
 	var raw []byte
 	var contentType string
-	n, err := r.each(ctx, func(e *endpoint, tries int) (err error) {
+	err := r.first(ctx, func(e *endpoint, tries int) (err error) {
 		raw, contentType, err = e.manifest(ctx, ref, tries)
 		return err
 	})
+	return raw, contentType, err
+}
+
+// first is each for what makes an endpoint the first one.
+func (r *remote) first(ctx context.Context, f func(e *endpoint, tries int) error) error {
+	n, err := r.each(ctx, f)
 	if err != nil {
-		return nil, "", err
+		return err
 	}
 	r.endpoints[0], r.endpoints[n] = r.endpoints[n], r.endpoints[0]
 	r.found = true
-	return raw, contentType, nil
+	return nil
 }
 
 // blob implements store.
@@ -160,7 +176,7 @@ func (r *remote) each(ctx context.Context, f func(e *endpoint, tries int) error)
 	for n, e := range r.endpoints {
 		tries := mirrorTries
 		if n == 0 && r.found || n == len(r.endpoints)-1 {
-			tries = 0
+			tries = r.tries
 		}
 		err := f(e, tries)
 		if err == nil {

@@ -68,7 +68,8 @@ func (b *brief) head(ctx context.Context, q question) (*http.Response, error) {
 }
 
 // Head returns the headers that an http or https server has for ref, by HEAD alone. It makes
-// three tries with short waits, or Options.OpenTries.
+// three tries with short waits, or Options.OpenTries. The reason is SourceRefused for a server
+// that does not know HEAD.
 func Head(ctx context.Context, ref string, o Options) (http.Header, error) {
 	b, err := newBrief(ref, o)
 	if err != nil {
@@ -82,6 +83,9 @@ func Head(ctx context.Context, ref string, o Options) (http.Header, error) {
 			return err
 		}
 		header = r.Header
+		if r.StatusCode == http.StatusNotImplemented {
+			return fail(SourceRefused, name(b.client.start.url)+" does not answer HEAD")
+		}
 		return checkStatus(b.client.start.url, r, b.options.Clock.Now())
 	})
 	return header, err
