@@ -100,6 +100,32 @@ table() {
   return $status
 }
 
+# A golden image that follows a file. Its disk is the beginning of the Debian disk, and a little more of it after the change.
+golden() {
+  head -c 32M "$DEMO/debian.raw" > "$DEMO/golden.raw"
+  sed "s,url: .*,url: http://$node:18080/golden.raw,; s,storage: .*,storage: 128Mi," deploy/samples/dataimportcron.yaml | kubectl -n $namespace apply -f -
+  kubectl -n $namespace wait dic/debian-12 --for=condition=UpToDate --timeout=3m
+  kubectl -n $namespace get dic,das
+}
+
+roll() {
+  local first now
+  first=$(get das/debian-12 '{.spec.source.pvc.name}')
+  head -c 48M "$DEMO/debian.raw" > "$DEMO/golden.part"
+  mv "$DEMO/golden.part" "$DEMO/golden.raw"
+  kubectl -n $namespace annotate dic/debian-12 gild.dev/poll-now="$(date)"
+  for _ in $(seq 180); do
+    now=$(get das/debian-12 '{.spec.source.pvc.name}')
+    [ "$now" = "$first" ] || break
+    sleep 1
+  done
+  kubectl -n $namespace get dic,das
+  kubectl -n $namespace get pvc --selector cdi.kubevirt.io/dataImportCron=debian-12
+  kubectl -n $namespace get events --field-selector involvedObject.kind=DataImportCron \
+    -o custom-columns=TYPE:.type,REASON:.reason,MESSAGE:.message
+  [ "$now" != "$first" ]
+}
+
 # The block volume is a file of this machine: the test cluster's storage keeps it there.
 boot() {
   kubectl -n $namespace delete pod --all
@@ -111,12 +137,14 @@ boot() {
 test/demo/serve.sh "$DEMO" "$node:18080" &
 mkdir "$work/registry"
 "$GILD_CACHE/images/gild-registry/registry" --dir "$work/registry" --host "$node" --control 127.0.0.1:18081 --tls "$node:18443" 2>"$work/registry.log" &
-step "installing Gild: kubectl apply -k deploy, with the images just built" test/demo/deploy.sh
+step "installing Gild: kubectl apply -k deploy and deploy/cdi, with the images just built" test/demo/deploy.sh
 step "pushing the disk as a container disk to a registry of this machine" push
 step "applying a VMDiskImage for $url and two claims that name it, one for $image and one claim more" fill
 step "what the events of the claim web-1 tell" tell
 step "reading the volumes back in pods" prove
 step "the result" table
+step "applying a DataImportCron for http://$node:18080/golden.raw" golden
+step "changing the file, and having it polled at once" roll
 if [ "${BOOT:-1}" != 0 ]; then
   step "booting the block volume with software emulation, to its login prompt (half a minute)" boot
 fi

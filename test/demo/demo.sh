@@ -1,6 +1,6 @@
 #!/bin/bash
 # demo.sh - the whole story on this machine: makes a Debian disk, serves it, starts a cluster, has Gild fill a Filesystem and a
-# Block claim with it, and one more from a registry, and proves all. BOOT=0 skips the boot, KEEP=1 keeps the cluster.
+# Block claim with it, and one more from a registry, proves all, and follows a file that changes. BOOT=0 skips the boot, KEEP=1 keeps the cluster.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . test/step.sh

@@ -1,11 +1,11 @@
 #!/bin/bash
-# deploy.sh - installs Gild from deploy/ with the images $GILD_IMAGES/…:$GILD_TAG, as a user's own overlay would.
+# deploy.sh - installs Gild from deploy/ and deploy/cdi with the images $GILD_IMAGES/…:$GILD_TAG, as a user's own overlay would.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 overlay=$(mktemp -d)
 trap 'rm -rf "$overlay"' EXIT
 cat > "$overlay/kustomization.yaml" <<END
-resources: [$(realpath --relative-to="$overlay" deploy)]
+resources: [$(realpath --relative-to="$overlay" deploy deploy/cdi | paste -sd,)]
 images:
 - {name: gild-controller, newName: $GILD_IMAGES/gild-controller, newTag: $GILD_TAG}
 patches:
@@ -24,3 +24,4 @@ patches:
 END
 kubectl apply -k "$overlay"
 kubectl -n gild-system rollout status deployment/gild-populator --timeout=3m
+kubectl -n gild-system rollout status deployment/gild-poller --timeout=3m
