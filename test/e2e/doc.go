@@ -1,4 +1,4 @@
-// Package e2e tests Gild on a real cluster, the way its users meet it: it installs deploy/,
+// Package e2e tests Gild on a real cluster, the way its users meet it: it installs deploy/ and deploy/cdi,
 // makes claims, breaks things, and reads the volumes back.
 //
 //	go test -tags e2e -timeout 30m ./test/e2e
@@ -20,6 +20,7 @@
 //
 // On a cluster where Gild is installed already it refuses to run. Everything it makes bears
 // the label gild.dev/e2e and is in namespaces of its own, but gild-system, the
-// definitions and roles of deploy/, and StorageClasses named gild-e2e-…; at the end it removes
+// definitions and roles of deploy/ and deploy/cdi, and StorageClasses named gild-e2e-… and
+// hostpath-provisioner; at the end it removes
 // all of it and fails if an import has left anything behind.
 package e2e

@@ -33,9 +33,17 @@ func start(t *testing.T) *fixture {
 	t.Helper()
 	settings, err := readSettings()
 	require.NoError(t, err)
+	return startIn(t, "gild-e2e-"+settings.run+"-"+rand.String(5))
+}
+
+// startIn gives a test a namespace of that name.
+func startIn(t *testing.T, namespace string) *fixture {
+	t.Helper()
+	settings, err := readSettings()
+	require.NoError(t, err)
 	c, err := connect(settings)
 	require.NoError(t, err)
-	f := &fixture{T: t, cluster: c, ctx: t.Context(), namespace: "gild-e2e-" + c.run + "-" + rand.String(5)}
+	f := &fixture{T: t, cluster: c, ctx: t.Context(), namespace: namespace}
 	require.NoError(t, f.Create(f.ctx, f.newNamespace(f.namespace)))
 	f.host = f.Host(f.namespace)
 	t.Cleanup(func() {
@@ -134,7 +142,8 @@ func (f *fixture) meta(name string) metav1.ObjectMeta {
 // explain logs what Gild says about the claims of a test that failed.
 func (f *fixture) explain(ctx context.Context) {
 	for _, args := range [][]string{
-		{"get", "pvc,vmdi,vmdimp,pods", "--output=wide"},
+		{"get", "dic,das,pvc,vmdi,vmdimp,pods", "--output=wide"},
+		{"get", "dic,das", "--output=yaml"},
 		{"get", "vmdimp", "--output=jsonpath={range .items[*]}{.metadata.name}{\" \"}{.status}{\"\\n\"}{end}"},
 		{"get", "events", "--sort-by=.metadata.creationTimestamp"},
 	} {

@@ -21,13 +21,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/golden"
 )
 
 const (
-	// deployFolder is what users install.
+	// deployFolder is what users install, cdiFolder what they install beside it for DataImportCrons.
 	deployFolder = "../../deploy"
-	// populatorName is the name of the Deployment and of its service account.
+	cdiFolder    = "../../deploy/cdi"
+	// populatorName and pollerName are the names of the Deployments and of their service accounts.
 	populatorName = "gild-populator"
+	pollerName    = "gild-poller"
 	// fieldOwner owns the fields that the tests apply.
 	fieldOwner = client.FieldOwner("gild-e2e")
 	// readyWithin bounds the start of a Deployment.
@@ -37,7 +40,7 @@ const (
 // overlayText is what a user writes to install Gild: where the images are, and to which
 // sources the importers are shut in, here the image server.
 const overlayText = `
-resources: [%s]
+resources: [%s, %s]
 images:
 - {name: gild-controller, newName: %s/gild-controller, newTag: %q}
 patches:
@@ -62,7 +65,7 @@ func (c *cluster) refuseForeign(ctx context.Context) error {
 		return fmt.Errorf("looking for an installed Gild: %w", err)
 	}
 	for i := range crds.Items {
-		if crds.Items[i].Spec.Group == v1alpha1.Group {
+		if group := crds.Items[i].Spec.Group; group == v1alpha1.Group || group == golden.Group {
 			found = append(found, &crds.Items[i])
 		}
 	}
@@ -90,7 +93,7 @@ func (c *cluster) refuseForeign(ctx context.Context) error {
 	return c.remove(ctx)
 }
 
-// install installs deploy/ and the image server, and waits until both work.
+// install installs deploy/, deploy/cdi and the servers of the tests, and waits until all work.
 func (c *cluster) install(ctx context.Context) error {
 	objects, err := c.manifests(ctx)
 	if err != nil {
@@ -104,10 +107,10 @@ func (c *cluster) install(ctx context.Context) error {
 	if err := c.installWeb(ctx); err != nil {
 		return err
 	}
-	return c.waitPopulator(ctx)
+	return errors.Join(c.waitDeployment(ctx, populatorName), c.waitDeployment(ctx, pollerName))
 }
 
-// manifests are the objects of deploy/ with the images under test, labelled as ours.
+// manifests are the objects of deploy/ and deploy/cdi with the images under test, labelled as ours.
 func (c *cluster) manifests(ctx context.Context) ([]*unstructured.Unstructured, error) {
 	text, err := c.kustomize(ctx)
 	if err != nil {
@@ -134,7 +137,7 @@ func (c *cluster) manifests(ctx context.Context) ([]*unstructured.Unstructured, 
 	}
 }
 
-// kustomize renders deploy/ through an overlay that sets the images, as a user would.
+// kustomize renders deploy/ and deploy/cdi through an overlay that sets the images, as a user would.
 func (c *cluster) kustomize(ctx context.Context) (string, error) {
 	overlay, err := os.MkdirTemp("", "gild-e2e-overlay-")
 	if err != nil {
@@ -144,19 +147,32 @@ func (c *cluster) kustomize(ctx context.Context) (string, error) {
 	if overlay, err = filepath.EvalSymlinks(overlay); err != nil {
 		return "", fmt.Errorf("making an overlay: %w", err)
 	}
-	deploy, err := filepath.Abs(deployFolder)
+	deploy, err := relativeTo(overlay, deployFolder)
 	if err != nil {
-		return "", fmt.Errorf("finding deploy/: %w", err)
+		return "", err
 	}
-	relative, err := filepath.Rel(overlay, deploy)
+	cdi, err := relativeTo(overlay, cdiFolder)
 	if err != nil {
-		return "", fmt.Errorf("finding deploy/: %w", err)
+		return "", err
 	}
-	text := fmt.Sprintf(overlayText, relative, c.images, c.tag, c.image("gild-importer"), c.webNamespace())
+	text := fmt.Sprintf(overlayText, deploy, cdi, c.images, c.tag, c.image("gild-importer"), c.webNamespace())
 	if err := os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("writing an overlay: %w", err)
 	}
 	return c.kubectl(ctx, "kustomize", overlay)
+}
+
+// relativeTo is the path of folder as one writes it in base.
+func relativeTo(base, folder string) (string, error) {
+	absolute, err := filepath.Abs(folder)
+	if err != nil {
+		return "", fmt.Errorf("finding %s: %w", folder, err)
+	}
+	relative, err := filepath.Rel(base, absolute)
+	if err != nil {
+		return "", fmt.Errorf("finding %s: %w", folder, err)
+	}
+	return relative, nil
 }
 
 // applyObject applies one object and takes its fields over, once its kind is known.
@@ -176,9 +192,14 @@ func (c *cluster) applyObject(ctx context.Context, object *unstructured.Unstruct
 
 // waitPopulator waits until every replica of the populator is the wanted one and ready.
 func (c *cluster) waitPopulator(ctx context.Context) error {
+	return c.waitDeployment(ctx, populatorName)
+}
+
+// waitDeployment waits until every replica of a Deployment is the wanted one and ready.
+func (c *cluster) waitDeployment(ctx context.Context, name string) error {
 	err := eventually(ctx, readyWithin, func(ctx context.Context) (bool, string, error) {
 		deployment := &appsv1.Deployment{}
-		if err := c.Get(ctx, client.ObjectKey{Namespace: systemNamespace, Name: populatorName}, deployment); err != nil {
+		if err := c.Get(ctx, client.ObjectKey{Namespace: systemNamespace, Name: name}, deployment); err != nil {
 			return false, "", err
 		}
 		status, want := deployment.Status, int32(1)
@@ -190,7 +211,7 @@ func (c *cluster) waitPopulator(ctx context.Context) error {
 		return done, fmt.Sprintf("%d of %d ready, %d updated, %d in all", status.ReadyReplicas, want, status.UpdatedReplicas, status.Replicas), nil
 	})
 	if err != nil {
-		return fmt.Errorf("starting the populator: %w", err)
+		return fmt.Errorf("starting %s: %w", name, err)
 	}
 	return nil
 }

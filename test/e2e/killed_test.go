@@ -111,9 +111,15 @@ func (f *fixture) scalePopulator(replicas int32) {
 
 func (f *fixture) editPopulator(ctx context.Context, edit func(*appsv1.Deployment)) {
 	f.Helper()
+	f.editDeployment(ctx, populatorName, edit)
+}
+
+// editDeployment changes one of Gild's Deployments.
+func (f *fixture) editDeployment(ctx context.Context, name string, edit func(*appsv1.Deployment)) {
+	f.Helper()
 	require.NoError(f, retry.RetryOnConflict(retry.DefaultRetry, func() error {
 		deployment := &appsv1.Deployment{}
-		if err := f.Get(ctx, client.ObjectKey{Namespace: systemNamespace, Name: populatorName}, deployment); err != nil {
+		if err := f.Get(ctx, client.ObjectKey{Namespace: systemNamespace, Name: name}, deployment); err != nil {
 			return err
 		}
 		edit(deployment)

@@ -5,6 +5,7 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/golden"
 )
 
 func TestKubectlGetShowsWhatMatters(t *testing.T) {
@@ -54,8 +56,10 @@ func TestKubectlExplain(t *testing.T) {
 	}
 	var crds apiextensionsv1.CustomResourceDefinitionList
 	require.NoError(t, f.List(t.Context(), &crds, client.HasLabels{runLabel}))
-	require.Len(t, crds.Items, 2)
-	for _, crd := range crds.Items {
+	// Those of KubeVirt say what KubeVirt says of them.
+	ours := slices.DeleteFunc(crds.Items, func(crd apiextensionsv1.CustomResourceDefinition) bool { return crd.Spec.Group != v1alpha1.Group })
+	require.Len(t, ours, 2)
+	for _, crd := range ours {
 		require.Contains(t, crd.Annotations, "api-approved.kubernetes.io")
 		for _, version := range crd.Spec.Versions {
 			requireDescribed(t, crd.Spec.Names.Kind, *version.Schema.OpenAPIV3Schema)
@@ -123,14 +127,35 @@ func TestSamplesApply(t *testing.T) {
 	}
 }
 
+// TestDocsApply asks the API server to take every manifest in the pages of the kinds, without keeping it.
+func TestDocsApply(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	for _, page := range []string{"vmdiskimage.md", "dataimportcron.md", "datasource.md"} {
+		content, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
+		require.NoError(t, err)
+		var manifests []string
+		for _, text := range strings.Split(string(content), "```yaml\n")[1:] {
+			text, _, _ = strings.Cut(text, "```")
+			if strings.HasPrefix(text, "apiVersion:") {
+				manifests = append(manifests, text)
+			}
+		}
+		require.NotEmpty(t, manifests, page)
+		require.True(t, strings.HasPrefix(strings.SplitN(string(content), "\n\n", 2)[1], "```yaml\napiVersion:"), "%s does not begin with a manifest", page)
+		for _, text := range manifests {
+			file := filepath.Join(t.TempDir(), "manifest.yaml")
+			require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+			f.Kubectl("apply", "--dry-run=server", "--filename", file)
+		}
+	}
+}
+
 // TestPopulatorMayDoNoMore asks the API server what the populator's service account may do.
 func TestPopulatorMayDoNoMore(t *testing.T) {
 	t.Parallel()
 	f := start(t)
-	for _, test := range []struct {
-		verb, group, resource, subresource, namespace string
-		allowed                                       bool
-	}{
+	f.RequirePermissions(populatorName, []permission{
 		{verb: "get", resource: "secrets", namespace: f.namespace, allowed: true},
 		{verb: "get", resource: "configmaps", namespace: f.namespace, allowed: true},
 		{verb: "get", resource: "serviceaccounts", namespace: f.namespace, allowed: true},
@@ -163,15 +188,63 @@ func TestPopulatorMayDoNoMore(t *testing.T) {
 		{verb: "escalate", group: "rbac.authorization.k8s.io", resource: "clusterroles"},
 		{verb: "bind", group: "rbac.authorization.k8s.io", resource: "clusterroles"},
 		{verb: "impersonate", resource: "users"},
-	} {
+	})
+}
+
+// TestPollerMayDoNoMore asks the same about the poller's.
+func TestPollerMayDoNoMore(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	f.RequirePermissions(pollerName, []permission{
+		{verb: "get", resource: "secrets", namespace: f.namespace, allowed: true},
+		{verb: "list", resource: "secrets", namespace: f.namespace},
+		{verb: "watch", resource: "secrets"},
+		{verb: "create", resource: "secrets", namespace: systemNamespace},
+		{verb: "get", resource: "configmaps", namespace: f.namespace, allowed: true},
+		{verb: "list", resource: "configmaps", namespace: f.namespace},
+		{verb: "create", resource: "configmaps", namespace: systemNamespace},
+		{verb: "create", resource: "serviceaccounts", subresource: "token", namespace: f.namespace},
+		{verb: "patch", group: golden.Group, resource: "dataimportcrons", namespace: f.namespace, allowed: true},
+		{verb: "create", group: golden.Group, resource: "dataimportcrons", namespace: f.namespace},
+		{verb: "delete", group: golden.Group, resource: "dataimportcrons", namespace: f.namespace},
+		{verb: "create", group: golden.Group, resource: "datasources", namespace: f.namespace, allowed: true},
+		{verb: "update", group: golden.Group, resource: "storageprofiles"},
+		{verb: "create", resource: "persistentvolumeclaims", namespace: f.namespace, allowed: true},
+		{verb: "delete", resource: "persistentvolumeclaims", namespace: f.namespace, allowed: true},
+		{verb: "patch", resource: "persistentvolumes"},
+		{verb: "delete", resource: "persistentvolumes"},
+		{verb: "create", group: v1alpha1.Group, resource: "vmdiskimports", namespace: f.namespace},
+		{verb: "patch", group: v1alpha1.Group, resource: "vmdiskimports", subresource: "status", namespace: f.namespace},
+		{verb: "create", resource: "pods", namespace: systemNamespace},
+		{verb: "delete", resource: "pods", namespace: f.namespace},
+		{verb: "get", resource: "pods", subresource: "log", namespace: systemNamespace},
+		{verb: "create", group: "batch", resource: "jobs", namespace: systemNamespace},
+		{verb: "list", group: "apiextensions.k8s.io", resource: "customresourcedefinitions"},
+		{verb: "update", group: "coordination.k8s.io", resource: "leases", namespace: systemNamespace, allowed: true},
+		{verb: "update", group: "coordination.k8s.io", resource: "leases", namespace: f.namespace},
+		{verb: "escalate", group: "rbac.authorization.k8s.io", resource: "clusterroles"},
+		{verb: "impersonate", resource: "users"},
+	})
+}
+
+// permission is something that a service account may do or not.
+type permission struct {
+	verb, group, resource, subresource, namespace string
+	allowed                                       bool
+}
+
+// RequirePermissions asks the API server what a service account of Gild may do.
+func (f *fixture) RequirePermissions(account string, permissions []permission) {
+	f.Helper()
+	for _, test := range permissions {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-			User:   "system:serviceaccount:" + systemNamespace + ":" + populatorName,
+			User:   "system:serviceaccount:" + systemNamespace + ":" + account,
 			Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + systemNamespace, "system:authenticated"},
 			ResourceAttributes: &authorizationv1.ResourceAttributes{
 				Verb: test.verb, Group: test.group, Resource: test.resource, Subresource: test.subresource, Namespace: test.namespace,
 			},
 		}}
-		require.NoError(t, f.Create(t.Context(), review))
-		require.Equal(t, test.allowed, review.Status.Allowed, "%+v", test)
+		require.NoError(f, f.Create(f.ctx, review))
+		require.Equal(f, test.allowed, review.Status.Allowed, "%s: %+v", account, test)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/watch"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
@@ -31,6 +32,7 @@ func (c *cluster) record(ctx context.Context) {
 	for name, list := range map[string]client.ObjectList{
 		"pods": &corev1.PodList{}, "jobs": &batchv1.JobList{}, "claims": &corev1.PersistentVolumeClaimList{},
 		"events": &corev1.EventList{}, "images": &v1alpha1.VMDiskImageList{}, "imports": &v1alpha1.VMDiskImportList{},
+		"crons": &cdiv1.DataImportCronList{}, "datasources": &cdiv1.DataSourceList{},
 	} {
 		recorders.Go(func() { c.recordObjects(ctx, name, list, &recorders) })
 	}
@@ -90,7 +92,7 @@ func (c *cluster) recordEvent(ctx context.Context, file io.Writer, event watch.E
 
 // concerns reports whether a namespace is one that the tests look at.
 func (c *cluster) concerns(namespace string) bool {
-	return namespace == systemNamespace || strings.HasPrefix(namespace, "gild-e2e-"+c.run)
+	return namespace == systemNamespace || namespace == seedNamespace || strings.HasPrefix(namespace, "gild-e2e-"+c.run)
 }
 
 // recordLog copies a pod's log until the pod ends.

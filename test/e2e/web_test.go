@@ -31,9 +31,13 @@ const (
 	caKey = "ca.crt"
 )
 
-// installWeb starts the image server and the registry in a namespace of their own.
+// installWeb starts the image server, nginx and the registry in a namespace of their own.
 func (c *cluster) installWeb(ctx context.Context) error {
-	certificate, err := newCertificate("*."+c.webNamespace()+".svc", seedHost)
+	image, err := cronSeedImage()
+	if err != nil {
+		return err
+	}
+	certificate, err := newCertificate("*."+c.webNamespace()+".svc", seedHost, image.Context().RegistryStr())
 	if err != nil {
 		return err
 	}
@@ -52,6 +56,9 @@ func (c *cluster) installWeb(ctx context.Context) error {
 		}
 	}
 	if err := c.waitPod(ctx, client.ObjectKey{Namespace: meta.Namespace, Name: meta.Name}); err != nil {
+		return err
+	}
+	if err := c.installNginx(ctx); err != nil {
 		return err
 	}
 	return c.installRegistry(ctx)
