@@ -49,8 +49,8 @@ func holdsDisk(claim *corev1.PersistentVolumeClaim, imp *v1alpha1.VMDiskImport) 
 // foreignVolume says that a claim is bound to a volume that does not hold its disk.
 func foreignVolume(claim *corev1.PersistentVolumeClaim) state {
 	return state{phase: v1alpha1.PhaseFailed, reason: reasonForeignVolume, message: fmt.Sprintf(
-		"the claim was bound to volume %s before it could be filled, so it does NOT hold the disk of VMDiskImage %s: delete the claim and use a StorageClass that has no such volume",
-		claim.Spec.VolumeName, imageOf(claim))}
+		"the claim was bound to volume %s before it could be filled, so it does NOT hold the disk of %s %s: delete the claim and use a StorageClass that has no such volume",
+		claim.Spec.VolumeName, claim.Spec.DataSourceRef.Kind, claim.Spec.DataSourceRef.Name)}
 }
 
 // disown records that the claim of an import has another volume.
@@ -75,14 +75,14 @@ func (c *claimController) checkUnrecorded(ctx context.Context, claim *corev1.Per
 	if err := c.live.Get(ctx, types.NamespacedName{Name: claim.Spec.VolumeName}, pv); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if pv.Annotations[annotationPopulatedFrom] == claim.Namespace+"/"+imageOf(claim) {
+	if pv.Annotations[annotationPopulatedFrom] == claim.Namespace+"/"+claim.Spec.DataSourceRef.Name {
 		return c.settle(ctx, claim)
 	}
 	c.events.Event(claim, corev1.EventTypeWarning, reasonForeignVolume, foreignVolume(claim).message)
 	return c.letGo(ctx, claim)
 }
 
-// settle ends what lib-volume-populator could not: it forgets a claim whose VMDiskImage or class is
+// settle ends what lib-volume-populator could not: it forgets a claim whose source or class is
 // deleted between the bind and the moment at which PVC' is found lost.
 func (c *claimController) settle(ctx context.Context, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
 	if !controllerutil.ContainsFinalizer(claim, finalizerClaim) || claim.Status.Phase != corev1.ClaimBound {

@@ -20,8 +20,9 @@ import (
 
 // claimController makes the VMDiskImport of a claim as soon as the claim is seen, so that one that
 // waits for a class, a node or a quota says so, and clears up when the claim goes:
-// lib-volume-populator does not once the VMDiskImage, the class or the node is gone.
+// lib-volume-populator does not once the source, the class or the node is gone.
 type claimController struct {
+	kinds  kinds
 	events record.EventRecorder
 	clock  clock.PassiveClock
 	remains
@@ -34,32 +35,27 @@ func (c *claimController) Reconcile(ctx context.Context, request ctrl.Request) (
 	if err := c.client.Get(ctx, request.NamespacedName, claim); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	image := imageOf(claim)
-	if image == "" || claim.Namespace == c.namespace {
+	k, name := c.kinds.of(claim)
+	if k == nil || claim.Namespace == c.namespace {
 		return ctrl.Result{}, nil
 	}
+	p := k.presence()
 	switch {
+	case p == presenceUnknown:
+		return ctrl.Result{RequeueAfter: clearAgain}, nil
 	case !claim.DeletionTimestamp.IsZero():
 		return c.dissolve(ctx, claim)
+	case p == presenceForeign:
+		return ctrl.Result{}, nil
 	case claim.Spec.VolumeName != "":
 		return c.checkBound(ctx, claim)
 	default:
-		return c.ensureImport(ctx, claim, image)
+		return c.ensureImport(ctx, claim, k, name)
 	}
-}
-
-// imageOf names the VMDiskImage that a claim refers to; empty when it refers to none.
-func imageOf(claim *corev1.PersistentVolumeClaim) string {
-	ref := claim.Spec.DataSourceRef
-	if ref == nil || ref.APIGroup == nil || *ref.APIGroup != v1alpha1.Group || ref.Kind != "VMDiskImage" ||
-		ref.Namespace != nil && *ref.Namespace != claim.Namespace {
-		return ""
-	}
-	return ref.Name
 }
 
 // ensureImport makes the import of a claim that is not bound yet.
-func (c *claimController) ensureImport(ctx context.Context, claim *corev1.PersistentVolumeClaim, name string) (ctrl.Result, error) {
+func (c *claimController) ensureImport(ctx context.Context, claim *corev1.PersistentVolumeClaim, k *kind, name string) (ctrl.Result, error) {
 	imp := &v1alpha1.VMDiskImport{}
 	err := c.client.Get(ctx, client.ObjectKeyFromObject(claim), imp)
 	if client.IgnoreNotFound(err) != nil {
@@ -69,26 +65,27 @@ func (c *claimController) ensureImport(ctx context.Context, claim *corev1.Persis
 	if exists && !owns(claim, imp) {
 		return c.nameTaken(claim, imp)
 	}
-	image := &v1alpha1.VMDiskImage{}
-	key := types.NamespacedName{Namespace: claim.Namespace, Name: name}
-	if err = c.client.Get(ctx, key, image); apierrors.IsNotFound(err) {
-		// The cache may not know yet what was applied together with the claim.
-		err = c.live.Get(ctx, key, image)
+	source, spec, waiting, err := c.resolve(ctx, claim, k, name)
+	if err != nil {
+		return ctrl.Result{}, err
 	}
-	if client.IgnoreNotFound(err) != nil {
-		return ctrl.Result{}, fmt.Errorf("reading VMDiskImage %s: %w", name, err)
-	}
-	if apierrors.IsNotFound(err) || !image.DeletionTimestamp.IsZero() && !begun(imp) {
-		return c.withoutImage(ctx, claim, imp, name)
+	if source == nil || !begun(imp) && (spec == nil || !source.GetDeletionTimestamp().IsZero()) {
+		if waiting == nil { // it is being deleted
+			waiting = missing(k, claim, name)
+		}
+		return c.withoutSource(ctx, claim, imp, waiting)
 	}
 	if !exists {
-		if controllerutil.AddFinalizer(image, finalizerImage) {
-			// First the hold on the image, then the import that needs it.
-			if err := c.client.Update(ctx, image); err != nil {
-				return ctrl.Result{}, fmt.Errorf("holding VMDiskImage %s: %w", name, err)
-			}
+		// First the hold on the source, then the import that needs it.
+		if err := hold(ctx, c.client, source, k.finalizer); err != nil {
+			return ctrl.Result{}, fmt.Errorf("holding %s %s: %w", k.name, name, err)
 		}
-		if err := c.client.Create(ctx, newImport(claim, image)); err != nil {
+		err := c.client.Create(ctx, newImport(claim, spec))
+		if apierrors.IsInvalid(err) {
+			// Nobody has checked a revision that was written by hand.
+			return c.withoutSource(ctx, claim, imp, because(eventWaiting, "%s %s asks for an import that cannot be: %s", k.name, name, err))
+		}
+		if err != nil {
 			return ctrl.Result{}, fmt.Errorf("creating the claim's import: %w", err)
 		}
 	}
@@ -145,8 +142,9 @@ func (c *claimController) isVoid(ctx context.Context, claim *corev1.PersistentVo
 	return err == nil && !boundTo(pv, claim), err
 }
 
-// newImport is the import of a claim, pinned to the VMDiskImage as it is now.
-func newImport(claim *corev1.PersistentVolumeClaim, image *v1alpha1.VMDiskImage) *v1alpha1.VMDiskImport {
+// newImport is the import of a claim, pinned to what its source asks for now.
+func newImport(claim *corev1.PersistentVolumeClaim, spec *v1alpha1.VMDiskImportSpec) *v1alpha1.VMDiskImport {
+	spec.ClaimRef = v1alpha1.ClaimReference{Name: claim.Name, UID: claim.UID}
 	return &v1alpha1.VMDiskImport{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: claim.Namespace, Name: claim.Name,
@@ -157,11 +155,7 @@ func newImport(claim *corev1.PersistentVolumeClaim, image *v1alpha1.VMDiskImage)
 				Controller: ptr.To(true), BlockOwnerDeletion: ptr.To(false),
 			}},
 		},
-		Spec: v1alpha1.VMDiskImportSpec{
-			ClaimRef:  v1alpha1.ClaimReference{Name: claim.Name, UID: claim.UID},
-			ImageRef:  v1alpha1.ImageReference{Name: image.Name, UID: image.UID, Generation: image.Generation},
-			ImageSpec: *image.Spec.ImageSpec.DeepCopy(),
-		},
+		Spec: *spec,
 	}
 }
 
@@ -176,10 +170,9 @@ func (c *claimController) nameTaken(claim *corev1.PersistentVolumeClaim, imp *v1
 	return ctrl.Result{RequeueAfter: askAgain}, nil
 }
 
-// withoutImage waits for the VMDiskImage, and drops an import of it that has not begun.
-func (c *claimController) withoutImage(ctx context.Context, claim *corev1.PersistentVolumeClaim, imp *v1alpha1.VMDiskImport, name string) (ctrl.Result, error) {
-	c.events.Eventf(claim, corev1.EventTypeWarning, eventImageNotFound,
-		"VMDiskImage %s does not exist in namespace %s: create it, the import starts by itself", name, claim.Namespace)
+// withoutSource waits for what an import is made from, and drops one that has not begun.
+func (c *claimController) withoutSource(ctx context.Context, claim *corev1.PersistentVolumeClaim, imp *v1alpha1.VMDiskImport, waiting *state) (ctrl.Result, error) {
+	c.events.Event(claim, corev1.EventTypeWarning, waiting.reason, waiting.message)
 	if imp.UID != "" && imp.DeletionTimestamp.IsZero() && !begun(imp) {
 		if err := c.delete(ctx, imp, client.Preconditions{UID: &imp.UID}); err != nil {
 			return ctrl.Result{}, err
@@ -217,7 +210,7 @@ func (c *claimController) openGate(ctx context.Context, claim *corev1.Persistent
 	return nil
 }
 
-// dissolve clears up after a claim that is being deleted, whatever of its VMDiskImage, class or
+// dissolve clears up after a claim that is being deleted, whatever of its source, class or
 // node still exists.
 func (c *claimController) dissolve(ctx context.Context, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
 	imp := &v1alpha1.VMDiskImport{}

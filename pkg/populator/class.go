@@ -10,6 +10,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/gild-project/gild/pkg/golden"
 )
 
 // storageClass reads a class; nil when there is none of that name.
@@ -31,7 +33,7 @@ func waitsForConsumer(class *storagev1.StorageClass) bool {
 
 // wantsImmediate reports whether a claim asks to be filled before anything uses it.
 func wantsImmediate(claim *corev1.PersistentVolumeClaim) bool {
-	return claim.Annotations[annotationBindImmediately] == "true"
+	return claim.Annotations[golden.AnnotationBindImmediately] == "true"
 }
 
 var errNoNode = errors.New("no node of the cluster is ready")

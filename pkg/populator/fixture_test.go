@@ -47,7 +47,10 @@ func testPrime(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClai
 	return shapePrime(prime, claim)
 }
 
-func testImport() *v1alpha1.VMDiskImport { return newImport(testClaim(), testImage()) }
+func testImport() *v1alpha1.VMDiskImport {
+	spec, _ := resolveImage(testClaim(), testImage())
+	return newImport(testClaim(), spec)
+}
 
 func testAttempt() *attempt {
 	claim := testClaim()

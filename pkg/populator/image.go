@@ -5,27 +5,21 @@ import (
 	"fmt"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
 
-// imageController keeps the status of VMDiskImages, and holds one that is being deleted until
-// no import of it runs: lib-volume-populator forgets claims whose source has gone.
+// imageController keeps the status of VMDiskImages, and holds one that is being deleted.
 type imageController struct {
-	client client.Client
-	clock  clock.PassiveClock
+	holder
+	clock clock.PassiveClock
 }
-
-// indexImportImage finds the imports of a VMDiskImage by its name.
-const indexImportImage = "spec.imageRef.name"
 
 // Reconcile brings one VMDiskImage in line with its imports.
 func (c *imageController) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
@@ -33,15 +27,15 @@ func (c *imageController) Reconcile(ctx context.Context, request ctrl.Request) (
 	if err := c.client.Get(ctx, request.NamespacedName, image); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	var imports v1alpha1.VMDiskImportList
-	if err := c.client.List(ctx, &imports, client.InNamespace(image.Namespace), client.MatchingFields{indexImportImage: image.Name}); err != nil {
-		return ctrl.Result{}, fmt.Errorf("listing the imports of VMDiskImage %s: %w", image.Name, err)
+	imports, err := c.imports(ctx, image)
+	if err != nil {
+		return ctrl.Result{}, err
 	}
 	if !image.DeletionTimestamp.IsZero() {
-		return c.release(ctx, image, imports.Items)
+		return c.release(ctx, image, imports)
 	}
 	before := image.DeepCopy()
-	summarize(image, imports.Items, c.clock.Now())
+	summarize(image, imports, c.clock.Now())
 	if equality.Semantic.DeepEqual(before.Status, image.Status) {
 		return ctrl.Result{}, nil
 	}
@@ -49,36 +43,6 @@ func (c *imageController) Reconcile(ctx context.Context, request ctrl.Request) (
 		return ctrl.Result{}, fmt.Errorf("writing the status of VMDiskImage %s: %w", image.Name, err)
 	}
 	return ctrl.Result{}, nil
-}
-
-// release lets a deleted VMDiskImage go once nothing needs it.
-func (c *imageController) release(ctx context.Context, image *v1alpha1.VMDiskImage, imports []v1alpha1.VMDiskImport) (ctrl.Result, error) {
-	if !controllerutil.ContainsFinalizer(image, finalizerImage) {
-		return ctrl.Result{}, nil
-	}
-	for i := range imports {
-		busy, err := c.needsImage(ctx, &imports[i])
-		if err != nil || busy {
-			return ctrl.Result{RequeueAfter: askAgain}, err
-		}
-	}
-	controllerutil.RemoveFinalizer(image, finalizerImage)
-	return ctrl.Result{}, client.IgnoreNotFound(c.client.Update(ctx, image))
-}
-
-// needsImage reports whether an import runs, or its volume is not handed over yet.
-func (c *imageController) needsImage(ctx context.Context, imp *v1alpha1.VMDiskImport) (bool, error) {
-	if inFlight(imp) {
-		return true, nil
-	}
-	if imp.Status.Phase != v1alpha1.PhaseSucceeded {
-		return false, nil
-	}
-	claim := &corev1.PersistentVolumeClaim{}
-	if err := c.client.Get(ctx, claimOf(imp), claim); err != nil {
-		return false, client.IgnoreNotFound(err)
-	}
-	return owns(claim, imp) && controllerutil.ContainsFinalizer(claim, finalizerClaim), nil
 }
 
 // summarize writes what the imports say into the status of their VMDiskImage: Ready as the newest

@@ -34,6 +34,7 @@ const (
 // importController carries out VMDiskImports: one Job per attempt, and nothing left
 // behind. It alone decides about attempts.
 type importController struct {
+	kinds  kinds
 	logs   LogTail
 	clock  clock.PassiveClock
 	events record.EventRecorder
@@ -98,13 +99,13 @@ func (c *importController) step(ctx context.Context, imp *v1alpha1.VMDiskImport,
 	case stepFinish:
 		return c.finish(ctx, imp)
 	case stepGiveUp:
-		return c.giveUp(ctx, imp)
+		return c.giveUp(ctx, imp, claim)
 	case stepWatch:
 		return c.watch(ctx, imp, claim, job)
 	case stepLost:
 		return c.lost(ctx, imp)
 	case stepRest:
-		return c.rest(ctx, imp, wait)
+		return c.rest(ctx, imp, claim, wait)
 	default:
 		return c.start(ctx, imp, claim)
 	}
@@ -140,11 +141,11 @@ func succeeded(r *v1alpha1.ImportResult) string {
 
 // giveUp clears up after an import that failed, PVC' with its volume included, and starts it anew
 // when what it was made from has changed.
-func (c *importController) giveUp(ctx context.Context, imp *v1alpha1.VMDiskImport) (ctrl.Result, error) {
+func (c *importController) giveUp(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
 	if gone, err := c.clearFailed(ctx, imp); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
-	anew, err := c.outdated(ctx, imp)
+	anew, err := c.outdated(ctx, imp, claim)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -153,7 +154,7 @@ func (c *importController) giveUp(ctx context.Context, imp *v1alpha1.VMDiskImpor
 		return ctrl.Result{}, c.remove(ctx, imp)
 	}
 	if len(imp.Status.References) == 0 {
-		return ctrl.Result{}, nil // a change of the VMDiskImage wakes it
+		return ctrl.Result{}, nil // a change of its source wakes it
 	}
 	return ctrl.Result{RequeueAfter: askAgain}, nil
 }
@@ -175,39 +176,24 @@ func (c *importController) clearFailed(ctx context.Context, imp *v1alpha1.VMDisk
 }
 
 // outdated says what has changed since the import was made; empty when nothing has.
-func (c *importController) outdated(ctx context.Context, imp *v1alpha1.VMDiskImport) (string, error) {
-	if edited, err := c.imageEdited(ctx, imp); edited || err != nil {
-		return "the VMDiskImage was changed", err
+func (c *importController) outdated(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (string, error) {
+	if edited, err := c.sourceEdited(ctx, imp, claim); edited || err != nil {
+		return c.kinds.ofImport(imp).edited, err
 	}
 	if other, err := changed(ctx, c.live, imp); other || err != nil {
-		return "a Secret, ConfigMap or service account that the VMDiskImage uses was changed", err
+		return fmt.Sprintf("a Secret, ConfigMap or service account that the %s uses was changed", kindOf(imp)), err
 	}
 	return "", nil
 }
 
-// imageEdited reports whether the VMDiskImage asks for something else now. While it does not
-// exist there is nothing to start anew from.
-func (c *importController) imageEdited(ctx context.Context, imp *v1alpha1.VMDiskImport) (bool, error) {
-	image := &v1alpha1.VMDiskImage{}
-	err := c.client.Get(ctx, types.NamespacedName{Namespace: imp.Namespace, Name: imp.Spec.ImageRef.Name}, image)
-	if apierrors.IsNotFound(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("reading VMDiskImage %s: %w", imp.Spec.ImageRef.Name, err)
-	}
-	return image.DeletionTimestamp.IsZero() &&
-		(image.UID != imp.Spec.ImageRef.UID || image.Generation != imp.Spec.ImageRef.Generation), nil
-}
-
 // rest clears up after an attempt and waits for the time of the next one. An edit of the
-// VMDiskImage ends the wait: the user has mended something.
-func (c *importController) rest(ctx context.Context, imp *v1alpha1.VMDiskImport, wait time.Duration) (ctrl.Result, error) {
+// source ends the wait: the user has mended something.
+func (c *importController) rest(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim, wait time.Duration) (ctrl.Result, error) {
 	c.queue.leave(claimOf(imp))
 	if gone, err := c.clearAttempts(ctx, ofClaim(imp.Spec.ClaimRef.UID)); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
-	if edited, err := c.imageEdited(ctx, imp); edited || err != nil {
+	if edited, err := c.sourceEdited(ctx, imp, claim); edited || err != nil {
 		if err == nil {
 			err = c.remove(ctx, imp)
 		}

@@ -45,6 +45,7 @@ func (a *attempt) options() importer.Options {
 	o.Target = targetDirectory
 	o.TargetFormat = cmp.Or(string(a.spec.Format), importer.FormatRaw)
 	o.Checksum = a.spec.Checksum
+	o.Digest = a.spec.RecordDigest
 	o.Progress = importer.ProgressJSON
 	o.TerminationLog = terminationLog
 	if isBlock(a.claim) {
@@ -59,6 +60,9 @@ func (a *attempt) options() importer.Options {
 	if pulledByNode(&a.spec.Source) {
 		o.Source = "file://" + diskDirectory
 		return o // the node has the credentials
+	}
+	if pin := a.spec.Pin; pin != nil {
+		o.Pin = importer.Pin{ETag: pin.ETag, LastModified: pin.LastModified, Length: pin.Length, Digest: pin.Digest}
 	}
 	if registry := a.spec.Source.Registry; registry != nil {
 		o.Content = cmp.Or(string(registry.Content), importer.ContentAuto)
@@ -78,9 +82,18 @@ func (a *attempt) options() importer.Options {
 // describe tells the user of the claim what begins.
 func (a *attempt) describe() string {
 	if a.scratch {
-		return fmt.Sprintf("attempt %d, with scratch space: importing VMDiskImage %s", a.number, a.spec.ImageRef.Name)
+		return fmt.Sprintf("attempt %d, with scratch space: importing %s", a.number, describeSource(&a.spec.ImageRef))
 	}
-	return fmt.Sprintf("attempt %d: importing VMDiskImage %s", a.number, a.spec.ImageRef.Name)
+	return fmt.Sprintf("attempt %d: importing %s", a.number, describeSource(&a.spec.ImageRef))
+}
+
+// describeSource names what an import was made from.
+func describeSource(ref *v1alpha1.ImageReference) string {
+	text := cmp.Or(ref.Kind, kindImage) + " " + ref.Name
+	if ref.Revision != "" {
+		text += ", revision " + ref.Revision
+	}
+	return text
 }
 
 // importJob is the Job of one attempt: one pod, never retried by the Job itself. Only the

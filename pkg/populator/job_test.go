@@ -66,6 +66,7 @@ func attempts(t *testing.T) map[string]*attempt {
 	templated.template = template
 	all := map[string]*attempt{"filesystem": testAttempt(), "block": block, "private": private, "templated": templated}
 	maps.Copy(all, registryAttempts(t, template))
+	maps.Copy(all, cronAttempts(t))
 	return all
 }
 
@@ -105,6 +106,20 @@ func registryAttempts(t *testing.T, template []byte) map[string]*attempt {
 	}}
 	pinned.credentials, pinned.template = config, template
 	return map[string]*attempt{"seed": seed, "registry": registry, "files": files, "node": node, "node-templated": pinned}
+}
+
+// cronAttempts are those of golden claims, and of a claim that is filled from what a DataImportCron has imported.
+func cronAttempts(t *testing.T) map[string]*attempt {
+	t.Helper()
+	all := map[string]*attempt{}
+	for name, claim := range map[string]*corev1.PersistentVolumeClaim{"golden": goldenClaim(revisionA()), "cron": cronClaim()} {
+		spec, waiting := resolveCron(claim, testCron(revisionA(), revisionA()))
+		require.Nil(t, waiting)
+		a := testAttempt()
+		a.claim, a.target, a.spec = claim, testPrime(claim), newImport(claim, spec).Spec
+		all[name] = a
+	}
+	return all
 }
 
 func TestImportJob(t *testing.T) {

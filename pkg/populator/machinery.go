@@ -10,6 +10,7 @@ import (
 
 	populatormachinery "github.com/kubernetes-csi/lib-volume-populator/v3/populator-machinery"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -23,19 +24,29 @@ import (
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
 
-// machinery runs lib-volume-populator for VMDiskImage. The library makes PVC', hands its volume over
+// machinery runs lib-volume-populator for one kind. The library makes PVC', hands its volume over
 // and removes PVC'; all it asks of us is when. It is called again and again, also for claims that
 // have been bound for years, so nothing here does more than read our record.
 //
 // It is kept within bounds: it has no leader election (it runs under our
 // leader), polls with a back-off of up to 16 minutes (our queue is capped and woken), emits events
 // with every update (our recorder drops them) and always makes PVC' again (the mutator is the gate).
+//
+// One process runs it once for each kind. What it keeps is its own each time: clients, informers, queue, registry
+// of metrics. It passes over the claims of other kinds, and a claim cannot change its kind; so the two, which use
+// the same finalizer and the same name of PVC', never meet at one claim. Each has a signal handler, as we have,
+// and all of them stop at the first signal.
 type machinery struct {
+	kind       *kind
 	kubeconfig string
 	discovery  discovery.DiscoveryInterface
 	events     *eventRecorder
 	remains
 	queue workqueue.TypedRateLimitingInterface[any]
+	// foreign reports whether somebody else serves the kind; nil when nobody else does.
+	foreign func(context.Context) (bool, error)
+	// arrived starts what else needs the kind, once it is there.
+	arrived func() error
 }
 
 const (
@@ -46,14 +57,19 @@ const (
 	// kindRetry is how often a missing kind is looked for. The library would wait for it in
 	// silence, and end the process at a signal.
 	kindRetry = 5 * time.Second
+	// kindCheck is how often a kind is looked at once it is decided whose it is.
+	kindCheck = 30 * time.Second
 )
 
 func newLibraryQueue() workqueue.TypedRateLimitingInterface[any] {
 	return workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[any](firstPoll, lastPoll))
 }
 
-// wake makes the library look at a claim now.
+// wake makes the library look at a claim now. One of another kind it passes over.
 func (m *machinery) wake(claim types.NamespacedName) {
+	if m.kind.presence() != presenceOurs {
+		return
+	}
 	key := "pvc/" + claim.String()
 	m.queue.Forget(key)
 	m.queue.Add(key)
@@ -62,19 +78,68 @@ func (m *machinery) wake(claim types.NamespacedName) {
 // NeedLeaderElection makes the library the leader's.
 func (m *machinery) NeedLeaderElection() bool { return true }
 
-// Start runs the library until ctx ends. The library stops by its own signal handler; on a lost
-// lease the process ends, since there is no other way to stop it without a panic.
+// Start runs the library until ctx ends, as soon as its kind is there and ours. The library stops by its own
+// signal handler; on a lost lease the process ends, since there is no other way to stop it without a panic.
 func (m *machinery) Start(ctx context.Context) error {
-	gvr := v1alpha1.GroupVersion().WithResource("vmdiskimages")
-	if err := m.awaitKind(ctx, gvr); err != nil {
-		return nil //nolint:nilerr // the process is stopping.
+	for wait := time.Duration(0); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		found, err := m.look(ctx)
+		if err != nil {
+			ctrl.LoggerFrom(ctx).Error(err, "Looking for the CustomResourceDefinition", "kind", m.kind.name)
+			wait = kindRetry
+			continue
+		}
+		was := m.kind.presence()
+		if was == presenceOurs && found == presenceForeign {
+			return fmt.Errorf("the kind %s belongs to somebody else now: starting over without it", m.kind.name)
+		}
+		if wait = kindCheck; found == presenceAbsent {
+			wait = kindRetry
+		}
+		if found == was || was == presenceOurs {
+			continue
+		}
+		m.kind.setPresence(found)
+		ctrl.LoggerFrom(ctx).Info(found.String(), "kind", m.kind.name, "install", m.kind.install)
+		if found == presenceOurs {
+			if err := m.arrived(); err != nil {
+				return fmt.Errorf("watching the kind %s: %w", m.kind.name, err)
+			}
+			go m.run(ctx)
+		}
 	}
-	go populatormachinery.RunControllerWithConfig(populatormachinery.VolumePopulatorConfig{
+}
+
+// look finds out whose a kind is.
+func (m *machinery) look(ctx context.Context) (presence, error) {
+	if m.foreign != nil {
+		if foreign, err := m.foreign(ctx); foreign || err != nil {
+			return presenceForeign, err
+		}
+	}
+	resources, err := m.discovery.ServerResourcesForGroupVersion(m.kind.resource.GroupVersion().String())
+	switch {
+	case apierrors.IsNotFound(err):
+		return presenceAbsent, nil
+	case err != nil:
+		return presenceUnknown, err
+	case slices.ContainsFunc(resources.APIResources, func(r metav1.APIResource) bool { return r.Name == m.kind.resource.Resource }):
+		return presenceOurs, nil
+	}
+	return presenceAbsent, nil
+}
+
+func (m *machinery) run(ctx context.Context) {
+	populatormachinery.RunControllerWithConfig(populatormachinery.VolumePopulatorConfig{
 		Kubeconfig: m.kubeconfig,
 		Namespace:  m.namespace,
 		Prefix:     Prefix,
-		Gk:         schema.GroupKind{Group: v1alpha1.Group, Kind: "VMDiskImage"},
-		Gvr:        gvr,
+		Gk:         schema.GroupKind{Group: m.kind.resource.Group, Kind: m.kind.name},
+		Gvr:        m.kind.resource,
 		Workqueue:  m.queue,
 		Recorder:   m.events,
 		MutatorConfig: &populatormachinery.MutatorConfig{PvcPrimeMutator: func(p populatormachinery.PvcPrimeMutatorParams) (*corev1.PersistentVolumeClaim, error) {
@@ -86,8 +151,6 @@ func (m *machinery) Start(ctx context.Context) error {
 		},
 		SharedInformerOptions: []kubeinformers.SharedInformerOption{kubeinformers.WithTransform(trim)},
 	})
-	<-ctx.Done()
-	return nil
 }
 
 // quietLibrary keeps what the library calls errors and we call waiting out of the log: it reports
@@ -100,22 +163,6 @@ func quietLibrary() {
 				return
 			}
 			handle(ctx, err, message, keysAndValues...)
-		}
-	}
-}
-
-// awaitKind waits until the API server knows our kind.
-func (m *machinery) awaitKind(ctx context.Context, gvr schema.GroupVersionResource) error {
-	for {
-		resources, err := m.discovery.ServerResourcesForGroupVersion(gvr.GroupVersion().String())
-		if err == nil && slices.ContainsFunc(resources.APIResources, func(r metav1.APIResource) bool { return r.Name == gvr.Resource }) {
-			return nil
-		}
-		ctrl.LoggerFrom(ctx).Info("Waiting for the CustomResourceDefinition: apply deploy/crds", "kind", gvr.String())
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(kindRetry):
 		}
 	}
 }

@@ -29,8 +29,9 @@ const (
 
 	// finalizerImport holds a VMDiskImport until its pods and copied secrets are gone.
 	finalizerImport = Prefix + "/import"
-	// finalizerImage holds a VMDiskImage while an import of it runs.
+	// finalizerImage and finalizerCron hold a VMDiskImage and a DataImportCron while an import of it runs.
 	finalizerImage = Prefix + "/image-in-use"
+	finalizerCron  = Prefix + "/cron-in-use"
 	// finalizerPod holds an importer pod until the controller has read how it ended:
 	// the result of an evicted pod would vanish with it.
 	finalizerPod = Prefix + "/result"
@@ -39,9 +40,6 @@ const (
 
 	// annotationSelectedNode is where the scheduler writes the node of a claim's first consumer.
 	annotationSelectedNode = "volume.kubernetes.io/selected-node"
-	// annotationBindImmediately asks for an import without waiting for a consumer; KubeVirt's
-	// users know it from CDI.
-	annotationBindImmediately = "cdi.kubevirt.io/storage.bind.immediate.requested"
 
 	labelName      = "app.kubernetes.io/name"
 	labelComponent = "app.kubernetes.io/component"

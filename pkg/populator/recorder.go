@@ -13,14 +13,13 @@ import (
 
 // Reasons of the events on a claim.
 const (
-	eventStarted       = "ImportStarted"
-	eventWaiting       = "ImportWaiting"
-	eventRetry         = "ImportRetry"
-	eventFailed        = "ImportFailed"
-	eventSucceeded     = "ImportSucceeded"
-	eventRestarted     = "ImportRestarted"
-	eventImageNotFound = "VMDiskImageNotFound"
-	eventNameTaken     = "ImportNameTaken"
+	eventStarted   = "ImportStarted"
+	eventWaiting   = "ImportWaiting"
+	eventRetry     = "ImportRetry"
+	eventFailed    = "ImportFailed"
+	eventSucceeded = "ImportSucceeded"
+	eventRestarted = "ImportRestarted"
+	eventNameTaken = "ImportNameTaken"
 )
 
 var _ record.EventRecorder = (*eventRecorder)(nil)

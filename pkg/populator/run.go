@@ -6,7 +6,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -16,17 +15,13 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
@@ -34,8 +29,8 @@ import (
 const (
 	// indexUID finds a claim by its UID.
 	indexUID = "metadata.uid"
-	// indexClaimImage finds the claims that refer to a VMDiskImage by its name.
-	indexClaimImage = "spec.dataSourceRef.name"
+	// indexClaimSource finds the claims that refer to a source by its sourceKey.
+	indexClaimSource = "spec.dataSourceRef"
 	// indexReleased finds the released volumes of PVC's, by their namespace.
 	indexReleased = "status.released"
 	// importWorkers is how many imports are looked at at once; each may wait for a log.
@@ -67,7 +62,8 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
-	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+	all := newKinds()
+	if err := addIndexes(ctx, mgr.GetFieldIndexer(), all); err != nil {
 		return fmt.Errorf("indexing claims: %w", err)
 	}
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
@@ -76,20 +72,35 @@ func Run(ctx context.Context, o Options) error {
 	events := newEventRecorder(broadcaster.NewRecorder(mgr.GetScheme(), corev1.EventSource{Component: "gild-populator"}), clock.RealClock{})
 
 	remains := remains{client: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: o.Namespace}
-	library := &machinery{kubeconfig: o.Kubeconfig, discovery: clients.Discovery(), events: events, remains: remains, queue: newLibraryQueue()}
+	var libraries []*machinery
+	wake := func(claim types.NamespacedName) {
+		for _, library := range libraries {
+			library.wake(claim)
+		}
+	}
 	imports := &importController{
-		logs: NewLogTail(clients), clock: clock.RealClock{}, events: events, wake: library.wake, remains: remains,
+		kinds: all, logs: NewLogTail(clients), clock: clock.RealClock{}, events: events, wake: wake, remains: remains,
 		queue: newQueue(o.MaxImports, o.MaxImportsPerHost), pace: newPace(),
 		importerImage: o.ImporterImage, template: template,
 	}
-	claims := &claimController{events: events, clock: clock.RealClock{}, wake: library.wake, remains: remains}
-	if err := addControllers(mgr, claims, imports, &imageController{client: mgr.GetClient(), clock: clock.RealClock{}}); err != nil {
+	claims := &claimController{kinds: all, events: events, clock: clock.RealClock{}, wake: wake, remains: remains}
+	watches, err := addControllers(mgr, claims, imports)
+	if err != nil {
 		return fmt.Errorf("adding controllers: %w", err)
 	}
-	for _, runnable := range []manager.Runnable{library, &sweeper{remains: remains}} {
-		if err := mgr.Add(runnable); err != nil {
-			return fmt.Errorf("adding %T: %w", runnable, err)
+	for _, k := range all {
+		libraries = append(libraries, &machinery{
+			kind: k, kubeconfig: o.Kubeconfig, discovery: clients.Discovery(), events: events, remains: remains, queue: newLibraryQueue(),
+			arrived: func() error { return watches.add(k) },
+		})
+	}
+	for _, library := range libraries {
+		if err := mgr.Add(library); err != nil {
+			return fmt.Errorf("adding lib-volume-populator for %s: %w", library.kind.name, err)
 		}
+	}
+	if err := mgr.Add(&sweeper{remains: remains}); err != nil {
+		return fmt.Errorf("adding the sweeper: %w", err)
 	}
 	return mgr.Start(ctx)
 }
@@ -100,6 +111,9 @@ func newManager(config *rest.Config, o *Options) (manager.Manager, error) {
 		return nil, err
 	}
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	if err := cdiv1.AddToScheme(scheme); err != nil {
 		return nil, err
 	}
 	ours := cache.ByObject{Namespaces: map[string]cache.Config{o.Namespace: {}}}
@@ -123,128 +137,4 @@ func newManager(config *rest.Config, o *Options) (manager.Manager, error) {
 		return nil, err
 	}
 	return mgr, mgr.AddReadyzCheck("ping", healthz.Ping)
-}
-
-func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	for field, value := range map[string]func(*corev1.PersistentVolumeClaim) string{
-		indexUID:        func(claim *corev1.PersistentVolumeClaim) string { return string(claim.UID) },
-		indexClaimImage: imageOf,
-	} {
-		err := indexer.IndexField(ctx, &corev1.PersistentVolumeClaim{}, field, func(o client.Object) []string {
-			if claim, ok := o.(*corev1.PersistentVolumeClaim); ok {
-				return []string{value(claim)}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	err := indexer.IndexField(ctx, &corev1.PersistentVolume{}, indexReleased, func(o client.Object) []string {
-		if pv, ok := o.(*corev1.PersistentVolume); ok {
-			return []string{releasedFrom(pv)}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return indexer.IndexField(ctx, &v1alpha1.VMDiskImport{}, indexImportImage, func(o client.Object) []string {
-		if imp, ok := o.(*v1alpha1.VMDiskImport); ok {
-			return []string{imp.Spec.ImageRef.Name}
-		}
-		return nil
-	})
-}
-
-// addControllers is the one place that says what wakes what.
-func addControllers(mgr manager.Manager, claims *claimController, imports *importController, images *imageController) error {
-	// A VMDiskImage's status follows its imports: it must not wake them.
-	edited := builder.WithPredicates(predicate.GenerationChangedPredicate{})
-	err := ctrl.NewControllerManagedBy(mgr).Named("claim").
-		For(&corev1.PersistentVolumeClaim{}).
-		Owns(&v1alpha1.VMDiskImport{}).
-		Watches(&v1alpha1.VMDiskImage{}, handler.EnqueueRequestsFromMapFunc(claimsOfImage(mgr.GetClient())), edited).
-		Complete(&patient{claims})
-	if err != nil {
-		return err
-	}
-	byAnnotation := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-		claim, ok := claimKey(o.GetAnnotations())
-		if !ok {
-			return nil
-		}
-		return []reconcile.Request{{NamespacedName: claim}}
-	})
-	err = ctrl.NewControllerManagedBy(mgr).Named("import").
-		For(&v1alpha1.VMDiskImport{}).
-		Watches(&batchv1.Job{}, byAnnotation).
-		Watches(&corev1.Pod{}, byAnnotation).
-		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(importOfClaim(imports.namespace))).
-		Watches(&v1alpha1.VMDiskImage{}, handler.EnqueueRequestsFromMapFunc(importsOfImage(mgr.GetClient())), edited).
-		WithOptions(controller.Options{MaxConcurrentReconciles: importWorkers}).
-		Complete(&patient{imports})
-	if err != nil {
-		return err
-	}
-	return ctrl.NewControllerManagedBy(mgr).Named("image").
-		For(&v1alpha1.VMDiskImage{}).
-		Watches(&v1alpha1.VMDiskImport{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-			imp, ok := o.(*v1alpha1.VMDiskImport)
-			if !ok {
-				return nil
-			}
-			return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: imp.Namespace, Name: imp.Spec.ImageRef.Name}}}
-		})).
-		Complete(&patient{images})
-}
-
-// importOfClaim maps a claim to its import, and PVC' to that of the claim it is for.
-func importOfClaim(system string) handler.MapFunc {
-	return func(_ context.Context, o client.Object) []reconcile.Request {
-		key := client.ObjectKeyFromObject(o)
-		if o.GetNamespace() == system {
-			claim, ok := claimKey(o.GetAnnotations())
-			if !ok {
-				return nil
-			}
-			key = claim
-		} else if claim, ok := o.(*corev1.PersistentVolumeClaim); !ok || imageOf(claim) == "" {
-			return nil
-		}
-		return []reconcile.Request{{NamespacedName: key}}
-	}
-}
-
-func claimsOfImage(reader client.Reader) handler.MapFunc {
-	return func(ctx context.Context, image client.Object) []reconcile.Request {
-		return matching(ctx, reader, &corev1.PersistentVolumeClaimList{}, indexClaimImage, image)
-	}
-}
-
-func importsOfImage(reader client.Reader) handler.MapFunc {
-	return func(ctx context.Context, image client.Object) []reconcile.Request {
-		return matching(ctx, reader, &v1alpha1.VMDiskImportList{}, indexImportImage, image)
-	}
-}
-
-// matching lists what refers to an image by an index, as requests.
-func matching(ctx context.Context, reader client.Reader, list client.ObjectList, index string, image client.Object) []reconcile.Request {
-	if err := reader.List(ctx, list, client.InNamespace(image.GetNamespace()), client.MatchingFields{index: image.GetName()}); err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "Listing what refers to a VMDiskImage", "name", image.GetName())
-		return nil
-	}
-	var requests []reconcile.Request
-	err := meta.EachListItem(list, func(item runtime.Object) error {
-		o, err := meta.Accessor(item)
-		if err != nil {
-			return err
-		}
-		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}})
-		return nil
-	})
-	if err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "Reading what refers to a VMDiskImage", "name", image.GetName())
-	}
-	return requests
 }

@@ -11,11 +11,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/golden"
 )
 
 // start makes the next attempt, or says what it waits for.
 func (c *importController) start(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
-	if edited, err := c.imageEdited(ctx, imp); edited || err != nil {
+	if edited, err := c.sourceEdited(ctx, imp, claim); edited || err != nil {
 		if err == nil {
 			err = c.remove(ctx, imp)
 		}
@@ -170,7 +171,7 @@ func (c *importController) volumeWaiting(ctx context.Context, claim *corev1.Pers
 		return blocked(reasonStorageClassNotFound, "StorageClass %s does not exist: create it, the import goes on by itself", *claim.Spec.StorageClassName), nil
 	case waitsForConsumer(class) && claim.Annotations[annotationSelectedNode] == "":
 		return pending(reasonWaitForFirstConsumer, "StorageClass %s waits for the first pod that uses the claim; annotate the claim with %s=true to import at once",
-			class.Name, annotationBindImmediately), nil
+			class.Name, golden.AnnotationBindImmediately), nil
 	}
 	return pending(reasonWaitingForVolume, "making a volume"), nil
 }

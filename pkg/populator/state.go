@@ -39,6 +39,10 @@ const (
 	reasonForeignVolume        = "BoundToForeignVolume"
 	reasonFormatNeedsFiles     = "FormatNeedsFilesystem"
 	reasonContentNeedsFiles    = "ContentNeedsFilesystem"
+	reasonNothingImported      = "NothingImportedYet"
+	reasonRevisionUnknown      = "RevisionUnknown"
+	reasonCopyUnsupported      = "CopyUnsupported"
+	reasonSourceUnknown        = "SourceUnknown"
 	// reasonImageVolumeUnsupported: the cluster has no such thing.
 	reasonImageVolumeUnsupported = "ImageVolumeUnsupported"
 )

@@ -12,6 +12,7 @@ import (
 	testingclock "k8s.io/utils/clock/testing"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/golden"
 )
 
 func TestStateFollowsKstatus(t *testing.T) {
@@ -124,7 +125,7 @@ func TestShapePrime(t *testing.T) {
 	require.Equal(t, "vms/web-1", key.String())
 
 	for immediate, want := range map[string]bool{"true": false, "": true} {
-		claim.Annotations = map[string]string{annotationBindImmediately: immediate}
+		claim.Annotations = map[string]string{golden.AnnotationBindImmediately: immediate}
 		prime = &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{annotationSelectedNode: "node1"}}}
 		_, kept := shapePrime(prime, claim).Annotations[annotationSelectedNode]
 		require.Equal(t, want, kept)

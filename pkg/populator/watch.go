@@ -143,7 +143,7 @@ func (c *importController) conclude(ctx context.Context, imp *v1alpha1.VMDiskImp
 		if o.reason == string(importer.ScratchRequired) && !imp.Status.ScratchRequired {
 			return c.grantScratch(ctx, imp, o)
 		}
-		return c.fail(ctx, imp, o)
+		return c.fail(ctx, imp, c.advise(imp, o))
 	case verdictRetry:
 		return c.retry(ctx, imp, o)
 	}
@@ -161,6 +161,15 @@ func (c *importController) conclude(ctx context.Context, imp *v1alpha1.VMDiskImp
 		status.VolumeName = prime.Spec.VolumeName
 		status.Progress = finalProgress(status.Progress, &o.result)
 	})
+}
+
+// advise adds to a failure what the importer cannot know: what becomes of an import that is pinned to what a
+// poll has found.
+func (c *importController) advise(imp *v1alpha1.VMDiskImport, o outcome) outcome {
+	if k := c.kinds.ofImport(imp); k != nil && k.moved != "" && imp.Spec.Pin != nil && o.reason == string(importer.SourceChanged) {
+		o.message += ": " + k.moved
+	}
+	return o
 }
 
 // grantScratch has the next attempt made at once, with scratch space.

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 	testingclock "k8s.io/utils/clock/testing"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -27,6 +28,9 @@ import (
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/imagestream"
 )
+
+// sourceName is the name of every source in a world, whatever its kind.
+const sourceName = "debian-12"
 
 // errCrash is what a write ends with when the populator "crashes" at it.
 var errCrash = errors.New("the populator crashed here")
@@ -47,7 +51,8 @@ type world struct {
 
 	imports *importController
 	claims  *claimController
-	images  *imageController
+	kinds   kinds
+	keepers []reconcile.Reconciler
 
 	// end is how each attempt ends: exit code and termination message.
 	end func(attempt int32) (int32, string)
@@ -69,7 +74,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	// The fake client walks the whole scheme at every write, so it holds no more kinds than needed.
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, batchv1.AddToScheme, storagev1.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, batchv1.AddToScheme, storagev1.AddToScheme, v1alpha1.AddToScheme, cdiv1.AddToScheme} {
 		require.NoError(t, add(scheme))
 	}
 	w := &world{
@@ -79,8 +84,9 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	}
 	w.store = fake.NewClientBuilder().WithScheme(scheme).
 		WithStatusSubresource(&v1alpha1.VMDiskImage{}, &v1alpha1.VMDiskImport{}, &corev1.Pod{}).
-		WithIndex(&v1alpha1.VMDiskImport{}, indexImportImage, func(o client.Object) []string {
-			return []string{o.(*v1alpha1.VMDiskImport).Spec.ImageRef.Name}
+		WithIndex(&v1alpha1.VMDiskImport{}, indexImportSource, func(o client.Object) []string {
+			imp := o.(*v1alpha1.VMDiskImport)
+			return []string{sourceKey(kindOf(imp), imp.Spec.ImageRef.Name)}
 		}).
 		WithIndex(&corev1.Event{}, "involvedObject.uid", func(o client.Object) []string {
 			return []string{string(o.(*corev1.Event).InvolvedObject.UID)}
@@ -142,13 +148,20 @@ func (w *world) restart() {
 	remains := remains{client: w.client, live: w.client, namespace: systemNamespace}
 	events := newEventRecorder(w.events, w.clock)
 	wake := func(types.NamespacedName) {}
+	w.kinds = newKinds()
+	for _, k := range w.kinds {
+		k.setPresence(presenceOurs)
+	}
 	w.imports = &importController{
-		logs:  func(context.Context, string, string) ([]byte, error) { return nil, errors.New("no log") },
+		kinds: w.kinds, logs:  func(context.Context, string, string) ([]byte, error) { return nil, errors.New("no log") },
 		clock: w.clock, events: events, queue: newQueue(10, 10), pace: newPace(), remains: remains, wake: wake,
 		importerImage: "gild-importer:test",
 	}
-	w.claims = &claimController{events: events, clock: w.clock, remains: remains, wake: wake}
-	w.images = &imageController{client: w.client, clock: w.clock}
+	w.claims = &claimController{kinds: w.kinds, events: events, clock: w.clock, remains: remains, wake: wake}
+	w.keepers = nil
+	for _, k := range w.kinds {
+		w.keepers = append(w.keepers, k.keeper(holder{client: w.client, kind: k}, w.clock))
+	}
 }
 
 // settle runs everything until nothing changes any more, for at most an hour of the fake clock.
@@ -169,7 +182,9 @@ func (w *world) tick() {
 	for _, reconciler := range []reconcile.Reconciler{w.claims, w.imports} {
 		w.reconcile(ctx, reconciler, "web-1")
 	}
-	w.reconcile(ctx, w.images, "debian-12")
+	for _, keeper := range w.keepers {
+		w.reconcile(ctx, keeper, sourceName)
+	}
 	w.playCluster()
 }
 
@@ -221,7 +236,7 @@ func (w *world) playLibrary() {
 		require.True(w.t, w.find(pv, "", prime.Spec.VolumeName))
 		require.True(w.t, boundTo(pv, prime), "handed over twice")
 		pv.Spec.ClaimRef = &corev1.ObjectReference{Namespace: claim.Namespace, Name: claim.Name, UID: claim.UID}
-		pv.Annotations = map[string]string{annotationPopulatedFrom: claim.Namespace + "/" + imageOf(claim)}
+		pv.Annotations = map[string]string{annotationPopulatedFrom: claim.Namespace + "/" + claim.Spec.DataSourceRef.Name}
 		require.NoError(w.t, w.store.Update(ctx, pv))
 		w.bind(claim, pv.Name)
 		prime.Status.Phase = corev1.ClaimLost

@@ -27,15 +27,15 @@ type VMDiskImport struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// spec is what this import does. It cannot be changed.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the spec of an import cannot be changed: edit the VMDiskImage, or delete this import to start anew"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the spec of an import cannot be changed: edit what its claim refers to, or delete this import to start anew"
 	Spec VMDiskImportSpec `json:"spec"`
 	// status tells how far it has come.
 	// +optional
 	Status VMDiskImportStatus `json:"status,omitempty"`
 }
 
-// VMDiskImportSpec is what one import does: the claim it fills and a copy of what
-// its VMDiskImage asked for when the import began.
+// VMDiskImportSpec is what one import does: the claim it fills and a copy of what its
+// VMDiskImage, or the revision of its DataImportCron, asked for when the import began.
 type VMDiskImportSpec struct {
 	// claimRef is the claim to fill, in the same namespace.
 	ClaimRef ClaimReference `json:"claimRef"`
@@ -97,6 +97,11 @@ type ImageReference struct {
 	// generation of the VMDiskImage that was copied; 0 for a DataImportCron, whose
 	// revisions have digests.
 	Generation int64 `json:"generation"`
+	// revision of the DataImportCron that was copied, by the digest that names it; empty
+	// for a VMDiskImage.
+	// +kubebuilder:validation:MaxLength=135
+	// +optional
+	Revision string `json:"revision,omitempty"`
 }
 
 // ImportPhase sums an import up in one word, for people. Programs read the conditions.
@@ -235,7 +240,7 @@ type ImportResult struct {
 	// +optional
 	VirtualSize int64 `json:"virtualSize,omitempty"`
 	// digest of the image: of its manifest in a registry, or of the file as served when a
-	// checksum was asked for.
+	// checksum or recordDigest asked for it.
 	// +optional
 	Digest string `json:"digest,omitempty"`
 	// etag of the image that was imported, as the server spells it.
