@@ -1,6 +1,7 @@
 package populator
 
 import (
+	"context"
 	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/cdi"
 	"github.com/gild-project/gild/pkg/golden"
 )
 
@@ -26,6 +28,8 @@ type kind struct {
 	resource schema.GroupVersionResource
 	// install brings its CustomResourceDefinition.
 	install string
+	// foreign reports whether somebody else serves the kind; nil when nobody else does.
+	foreign func(context.Context, client.Reader) (bool, error)
 	// object makes an empty source.
 	object func() client.Object
 	// resolve says what the import of a claim does as its source is now, or what it waits for.
@@ -93,7 +97,7 @@ func newKinds() kinds {
 			edited: "the VMDiskImage was changed",
 		},
 		{
-			name: golden.CronKind, resource: cdiv1.SchemeGroupVersion.WithResource("dataimportcrons"), install: "deploy/cdi",
+			name: golden.CronKind, resource: cdiv1.SchemeGroupVersion.WithResource("dataimportcrons"), install: "deploy/cdi", foreign: cdi.Foreign,
 			object:  func() client.Object { return &cdiv1.DataImportCron{} },
 			resolve: resolveCron,
 			keeper:  func(h holder, _ clock.PassiveClock) reconcile.Reconciler { return &h },

@@ -43,8 +43,6 @@ type machinery struct {
 	events     *eventRecorder
 	remains
 	queue workqueue.TypedRateLimitingInterface[any]
-	// foreign reports whether somebody else serves the kind; nil when nobody else does.
-	foreign func(context.Context) (bool, error)
 	// arrived starts what else needs the kind, once it is there.
 	arrived func() error
 }
@@ -116,8 +114,8 @@ func (m *machinery) Start(ctx context.Context) error {
 
 // look finds out whose a kind is.
 func (m *machinery) look(ctx context.Context) (presence, error) {
-	if m.foreign != nil {
-		if foreign, err := m.foreign(ctx); foreign || err != nil {
+	if m.kind.foreign != nil {
+		if foreign, err := m.kind.foreign(ctx, m.live); foreign || err != nil {
 			return presenceForeign, err
 		}
 	}
