@@ -32,6 +32,8 @@ func privateImage() *v1alpha1.VMDiskImage {
 	return image
 }
 
+func privateSource() client.Object { return privateImage() }
+
 func login(password string) *corev1.Secret {
 	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "vms", Name: "login"},
 		Data: map[string][]byte{"username": []byte("reader"), "password": []byte(password)}}
@@ -51,24 +53,28 @@ func TestCrashAtEveryWrite(t *testing.T) {
 		want v1alpha1.ImportPhase
 		// attempts is the number of Jobs that a run without a crash makes.
 		attempts int
-		image    func() *v1alpha1.VMDiskImage
+		source   func() client.Object
+		claim    func() *corev1.PersistentVolumeClaim
 	}{
-		{"success", nil, v1alpha1.PhaseSucceeded, 1, privateImage},
+		{"success", nil, v1alpha1.PhaseSucceeded, 1, privateSource, testClaim},
 		{"retry, then success", func(attempt int32) (int32, string) {
 			if attempt == 1 {
 				return 1, `{"reason":"ServerError","message":"503"}`
 			}
 			return 0, `{"reason":"Imported","virtualSize":1024,"seconds":1}`
-		}, v1alpha1.PhaseSucceeded, 2, privateImage},
-		{"failure", func(int32) (int32, string) { return 11, `{"reason":"ChecksumMismatch","message":"x"}` }, v1alpha1.PhaseFailed, 1, privateImage},
-		{"image stream, pulled by the node", nil, v1alpha1.PhaseSucceeded, 1, func() *v1alpha1.VMDiskImage {
+		}, v1alpha1.PhaseSucceeded, 2, privateSource, testClaim},
+		{"failure", func(int32) (int32, string) { return 11, `{"reason":"ChecksumMismatch","message":"x"}` }, v1alpha1.PhaseFailed, 1, privateSource, testClaim},
+		{"image stream, pulled by the node", nil, v1alpha1.PhaseSucceeded, 1, func() client.Object {
 			image := streamImage("debian:12")
 			image.Spec.Source.Registry.PullMethod, image.Spec.Source.Registry.SecretRef = v1alpha1.PullMethodNode, "login"
 			return image
-		}},
+		}, testClaim},
+		{"golden claim", nil, v1alpha1.PhaseSucceeded, 1, func() client.Object { return testCron(revisionB(), revisionA()) },
+			func() *corev1.PersistentVolumeClaim { return goldenClaim(revisionB()) }},
+		{"claim of a DataImportCron", nil, v1alpha1.PhaseSucceeded, 1, func() client.Object { return testCron(revisionB(), revisionA()) }, cronClaim},
 	} {
 		run := func(t *testing.T, crashAt int, applied bool) (writes int) {
-			w := newWorld(t, scenario.image(), testClaim(), login("pw"), ca(), fastClass(), stream(t))
+			w := newWorld(t, scenario.source(), scenario.claim(), login("pw"), ca(), fastClass(), stream(t))
 			w.openshift = true
 			w.crashAt, w.applied = crashAt, applied
 			if scenario.end != nil {
@@ -207,22 +213,43 @@ func TestImportThatFailsForWantOfScratchTwiceEnds(t *testing.T) {
 	require.Len(t, w.jobs, 2)
 }
 
-func TestDeletedImageIsHeldWhileItsImportRuns(t *testing.T) {
-	w := newWorld(t, testImage(), testClaim(), fastClass())
-	w.settle(func() bool { return w.running == 1 })
-	image := &v1alpha1.VMDiskImage{}
-	require.True(t, w.find(image, "vms", "debian-12"))
-	require.NoError(t, w.store.Delete(t.Context(), image))
-	w.lazy = true
-	w.settle(w.phase(v1alpha1.PhaseSucceeded))
-	for range 5 {
-		w.tick()
+func TestDeletedSourceIsHeldWhileItsImportRuns(t *testing.T) {
+	for name, test := range map[string]struct {
+		source client.Object
+		claim  *corev1.PersistentVolumeClaim
+		// others are the finalizers that stay, because they are not ours.
+		others []string
+	}{
+		"VMDiskImage":    {testImage(), testClaim(), nil},
+		"DataImportCron": {testCron(revisionA(), nil), goldenClaim(revisionA()), []string{"gild.dev/cron"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.claim.Finalizers = append(test.claim.Finalizers, finalizerClaim)
+			w := newWorld(t, test.source, test.claim, fastClass())
+			w.settle(func() bool { return w.running == 1 })
+			source := test.source
+			require.True(t, w.find(source, "vms", sourceName))
+			held := source.GetFinalizers()
+			require.Len(t, held, len(test.others)+1)
+			require.NoError(t, w.store.Delete(t.Context(), source))
+			w.lazy = true
+			w.settle(w.phase(v1alpha1.PhaseSucceeded))
+			for range 5 {
+				w.tick()
+			}
+			require.True(t, w.phase(v1alpha1.PhaseSucceeded)(), "a finished disk is not thrown away")
+			require.True(t, w.find(source, "vms", sourceName))
+			require.Equal(t, held, source.GetFinalizers())
+			w.lazy = false
+			w.settle(w.bound)
+			w.ticks(4)
+			if w.find(source, "vms", sourceName) {
+				require.Equal(t, test.others, source.GetFinalizers(), "let go once the import has ended")
+			} else {
+				require.Empty(t, test.others)
+			}
+		})
 	}
-	require.True(t, w.phase(v1alpha1.PhaseSucceeded)(), "a finished disk is not thrown away")
-	w.lazy = false
-	w.settle(w.bound)
-	w.tick()
-	require.False(t, w.find(image, "vms", "debian-12"), "let go once the import has ended")
 }
 
 func TestSucceededImportCannotBeCalledOff(t *testing.T) {

@@ -153,7 +153,7 @@ func (w *world) restart() {
 		k.setPresence(presenceOurs)
 	}
 	w.imports = &importController{
-		kinds: w.kinds, logs:  func(context.Context, string, string) ([]byte, error) { return nil, errors.New("no log") },
+		kinds: w.kinds, logs: func(context.Context, string, string) ([]byte, error) { return nil, errors.New("no log") },
 		clock: w.clock, events: events, queue: newQueue(10, 10), pace: newPace(), remains: remains, wake: wake,
 		importerImage: "gild-importer:test",
 	}
