@@ -1,0 +1,235 @@
+package roller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/golden"
+)
+
+// annotationPopulatedFrom is on a volume that the populator has handed over.
+const annotationPopulatedFrom = "gild.dev/populated-from"
+
+// observer sees the world of a cron. The cache may be behind; live never is.
+type observer struct {
+	cache client.Reader
+	live  client.Reader
+	clock clock.PassiveClock
+}
+
+// observe reads all that a decision about a cron needs.
+func (o *observer) observe(ctx context.Context, cron *cdiv1.DataImportCron) (*world, error) {
+	w := &world{cron: cron, now: o.clock.Now()}
+	readRevisions(w)
+	for _, look := range []func(context.Context, *world) error{o.seeClaims, o.seeDataSource, o.seeOrigin, o.seeClass, o.seeProfile} {
+		if err := look(ctx, w); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// readRevisions reads the annotations of the cron.
+func readRevisions(w *world) {
+	annotations := w.cron.Annotations
+	// What was imported is only compared, so one that cannot be read is none.
+	w.imported, _ = golden.ParseRevision(annotations[golden.AnnotationImported])
+	if w.imported != nil && golden.CheckDigest(w.imported.Digest) != nil {
+		w.imported = nil
+	}
+	digest := annotations[golden.AnnotationDesiredDigest]
+	polled, err := golden.ParseRevision(annotations[golden.AnnotationPolled])
+	switch {
+	case digest == "":
+		w.undecided = "no source was found yet"
+	case err != nil && annotations[golden.AnnotationPolled] != "":
+		w.undecided = err.Error()
+	case polled == nil || polled.Digest != digest:
+		w.undecided = "the source of the digest that is asked for is being looked up"
+	default:
+		w.desired = polled
+	}
+}
+
+func (o *observer) seeClaims(ctx context.Context, w *world) error {
+	var claims corev1.PersistentVolumeClaimList
+	if err := o.cache.List(ctx, &claims, client.InNamespace(w.cron.Namespace), client.MatchingFields{indexCron: w.cron.Name}); err != nil {
+		return fmt.Errorf("listing golden claims: %w", err)
+	}
+	for i := range claims.Items {
+		claim, ok := asGolden(&claims.Items[i])
+		if !ok {
+			continue
+		}
+		if err := o.seeImport(ctx, claim); err != nil {
+			return err
+		}
+		w.claims = append(w.claims, claim)
+	}
+	slices.SortFunc(w.claims, func(a, b *goldenClaim) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+	return nil
+}
+
+// asGolden reads a claim with the cron's label. One without a revision was not made by us.
+func asGolden(claim *corev1.PersistentVolumeClaim) (*goldenClaim, bool) {
+	revision, err := golden.ParseRevision(claim.Annotations[golden.AnnotationRevision])
+	if err != nil {
+		return nil, false
+	}
+	return &goldenClaim{PersistentVolumeClaim: claim, revision: revision}, true
+}
+
+// seeImport reads the import of a claim that is not verified yet.
+func (o *observer) seeImport(ctx context.Context, claim *goldenClaim) error {
+	if claim.verified() || claim.revision.Claim != nil {
+		return nil
+	}
+	imp, err := readImport(ctx, o.cache, claim)
+	if err != nil {
+		return err
+	}
+	claim.imp = imp
+	if _, filled := claim.result(); filled || claim.Status.Phase != corev1.ClaimBound {
+		return nil
+	}
+	// It is bound, but not by its import as far as we see: now the record itself decides.
+	if claim.imp, err = readImport(ctx, o.live, claim); err != nil || claim.imp != nil {
+		return err
+	}
+	pv := &corev1.PersistentVolume{}
+	if err := o.live.Get(ctx, types.NamespacedName{Name: claim.Spec.VolumeName}, pv); err != nil {
+		return wrap(client.IgnoreNotFound(err), "reading the volume of %s", claim.Name)
+	}
+	claim.handedOver = pv.Annotations[annotationPopulatedFrom] != ""
+	return nil
+}
+
+// readImport reads the import of this very claim; nil when there is none.
+func readImport(ctx context.Context, reader client.Reader, claim *goldenClaim) (*v1alpha1.VMDiskImport, error) {
+	imp := &v1alpha1.VMDiskImport{}
+	if err := reader.Get(ctx, client.ObjectKeyFromObject(claim), imp); err != nil {
+		return nil, wrap(client.IgnoreNotFound(err), "reading the import of %s", claim.Name)
+	}
+	if imp.Spec.ClaimRef.UID != claim.UID || !metav1.IsControlledBy(imp, claim) {
+		return nil, nil
+	}
+	return imp, nil
+}
+
+func (o *observer) seeDataSource(ctx context.Context, w *world) error {
+	source := &cdiv1.DataSource{}
+	key := types.NamespacedName{Namespace: w.cron.Namespace, Name: w.cron.Spec.ManagedDataSource}
+	if err := o.cache.Get(ctx, key, source); err != nil {
+		return wrap(client.IgnoreNotFound(err), "reading DataSource %s", key.Name)
+	}
+	w.dataSource = source
+	manager := source.Labels[golden.LabelCron]
+	if manager == "" || manager == w.cron.Name {
+		return nil
+	}
+	other := &cdiv1.DataImportCron{}
+	if err := o.cache.Get(ctx, types.NamespacedName{Namespace: key.Namespace, Name: manager}, other); err != nil {
+		return wrap(client.IgnoreNotFound(err), "reading DataImportCron %s", manager)
+	}
+	if other.Spec.ManagedDataSource == source.Name {
+		w.rival = manager
+	}
+	return nil
+}
+
+// seeOrigin reads the claim that is copied.
+func (o *observer) seeOrigin(ctx context.Context, w *world) error {
+	if w.desired == nil || w.desired.Claim == nil || w.desired.Claim.Namespace != w.cron.Namespace {
+		return nil
+	}
+	origin := &corev1.PersistentVolumeClaim{}
+	if err := o.cache.Get(ctx, types.NamespacedName{Namespace: w.cron.Namespace, Name: w.desired.Claim.Name}, origin); err != nil {
+		return wrap(client.IgnoreNotFound(err), "reading claim %s", w.desired.Claim.Name)
+	}
+	w.origin = origin
+	return nil
+}
+
+// seeClass finds the wanted StorageClass, and which names of golden claims are taken.
+func (o *observer) seeClass(ctx context.Context, w *world) error {
+	var classes storagev1.StorageClassList
+	if err := o.cache.List(ctx, &classes); err != nil {
+		return fmt.Errorf("listing StorageClasses: %w", err)
+	}
+	w.class = wantedClass(&w.cron.Spec.Template, w.origin, classes.Items)
+	if w.desired == nil {
+		return nil
+	}
+	for _, name := range []string{
+		golden.ClaimName(w.cron.Spec.ManagedDataSource, w.desired.Digest),
+		golden.SecondClaimName(w.cron.Spec.ManagedDataSource, w.desired.Digest, w.class),
+	} {
+		if w.claim(name) != nil {
+			continue
+		}
+		err := o.cache.Get(ctx, types.NamespacedName{Namespace: w.cron.Namespace, Name: name}, &corev1.PersistentVolumeClaim{})
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("reading claim %s: %w", name, err)
+		}
+		if err == nil {
+			w.taken = append(w.taken, name)
+		}
+	}
+	return nil
+}
+
+// seeProfile reads the StorageProfile of the class, when a claim may have to be made. There need
+// not be one, nor the kind.
+func (o *observer) seeProfile(ctx context.Context, w *world) error {
+	if w.desired == nil || w.class == "" || w.holder() != nil {
+		return nil
+	}
+	profile := &cdiv1.StorageProfile{}
+	err := o.live.Get(ctx, types.NamespacedName{Name: w.class}, profile)
+	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading StorageProfile %s: %w", w.class, err)
+	}
+	w.profile = profile
+	return nil
+}
+
+// seeUsers reads who may use golden claims of a namespace, from the API server itself: what is deleted
+// by mistake does not come back.
+func (o *observer) seeUsers(ctx context.Context, namespace string) (*users, error) {
+	var claims corev1.PersistentVolumeClaimList
+	var pods corev1.PodList
+	var sources cdiv1.DataSourceList
+	err := errors.Join(
+		o.live.List(ctx, &claims, client.InNamespace(namespace)),
+		o.live.List(ctx, &pods, client.InNamespace(namespace)),
+		o.live.List(ctx, &sources),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("looking for users of golden claims: %w", err)
+	}
+	return &users{claims: claims.Items, pods: pods.Items, dataSources: sources.Items}, nil
+}
+
+// wrap says what failed, if anything did.
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf(format+": %w", append(args, err)...)
+}

@@ -1,0 +1,116 @@
+package roller
+
+import (
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+
+	"github.com/gild-project/gild/pkg/golden"
+)
+
+// world is what is known of one cron at one moment.
+type world struct {
+	cron *cdiv1.DataImportCron
+	// desired is the revision that the cron should have; nil while there is none, or while the
+	// poller has yet to find out how to import it.
+	desired *golden.Revision
+	// undecided says why desired is nil.
+	undecided string
+	// imported is the revision that was imported last; nil when none was.
+	imported *golden.Revision
+	// claims are the golden claims of the cron.
+	claims []*goldenClaim
+	// taken are the names among those a golden claim may get that other claims bear.
+	taken []string
+	// dataSource is the one that the cron manages; nil when there is none.
+	dataSource *cdiv1.DataSource
+	// rival is another cron that manages the DataSource; empty when there is none.
+	rival string
+	// class is the StorageClass that golden claims should have; empty when there is none.
+	class string
+	// profile is that of the class; nil when there is none.
+	profile *cdiv1.StorageProfile
+	// origin is the claim that is copied; nil when the source is none, or is gone.
+	origin *corev1.PersistentVolumeClaim
+	now    time.Time
+}
+
+// claim is the golden claim of a name; nil when there is none.
+func (w *world) claim(name string) *goldenClaim {
+	i := slices.IndexFunc(w.claims, func(c *goldenClaim) bool { return c.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return w.claims[i]
+}
+
+// current is the last good golden claim: that of the cron's status, or of its DataSource when
+// the cron was made anew; nil when there is none.
+func (w *world) current() *goldenClaim {
+	if last := w.cron.Status.LastImportedPVC; last != nil && last.Namespace == w.cron.Namespace {
+		if claim := w.claim(last.Name); claim != nil && claim.good() {
+			return claim
+		}
+	}
+	if w.dataSource != nil && w.dataSource.Spec.Source.PVC != nil && w.dataSource.Spec.Source.PVC.Namespace == w.cron.Namespace {
+		if claim := w.claim(w.dataSource.Spec.Source.PVC.Name); claim != nil && claim.good() {
+			return claim
+		}
+	}
+	return nil
+}
+
+// holder is a good claim on the wanted class that holds the desired revision, or the same bytes;
+// nil when there is none.
+func (w *world) holder() *goldenClaim {
+	current := w.current()
+	if current != nil && w.onClass(current) && (current.revision.Digest == w.desired.Digest || w.isImported(w.desired)) {
+		return current
+	}
+	var best *goldenClaim
+	for _, claim := range w.claims {
+		if claim.good() && claim.revision.Digest == w.desired.Digest && w.onClass(claim) && (best == nil || claim.lastUse().After(best.lastUse())) {
+			best = claim
+		}
+	}
+	return best
+}
+
+// isImported reports whether the import of a revision has succeeded last.
+func (w *world) isImported(revision *golden.Revision) bool {
+	return w.imported != nil && w.imported.Digest == revision.Digest
+}
+
+// onClass reports whether a claim has the wanted class. When none is wanted, any will do.
+func (w *world) onClass(claim *goldenClaim) bool { return w.class == "" || claim.class() == w.class }
+
+// pending is the claim that the desired revision is being imported to; nil when there is none, or
+// when it was made for another class, size or source than is wanted now.
+func (w *world) pending() *goldenClaim {
+	for _, claim := range w.claims {
+		if claim.verified() || claim.going() || claim.worthless() || claim.revision.Digest != w.desired.Digest || !w.onClass(claim) {
+			continue
+		}
+		if _, filled := claim.result(); filled {
+			return claim
+		}
+		wanted, err := claimFor(w.cron, w.desired, claim.class(), w.profile, w.origin)
+		if err == nil && sameImport(claim.revision, w.desired) && sameShape(claim.PersistentVolumeClaim, wanted) {
+			return claim
+		}
+	}
+	return nil
+}
+
+// newestUse is when any golden claim but one became the current one last.
+func (w *world) newestUse(but *goldenClaim) time.Time {
+	var newest time.Time
+	for _, claim := range w.claims {
+		if claim != but && claim.lastUse().After(newest) {
+			newest = claim.lastUse()
+		}
+	}
+	return newest
+}
