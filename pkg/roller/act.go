@@ -3,7 +3,6 @@ package roller
 import (
 	"context"
 	"fmt"
-	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -65,12 +64,7 @@ func (c *controller) take(ctx context.Context, w *world, p *plan, s *step, used 
 	case restartImport:
 		return true, client.IgnoreNotFound(c.client.Delete(ctx, s.imp, client.Preconditions{UID: &s.imp.UID}))
 	case countFailure, touchClaim, verifyClaim:
-		after := s.seen.PersistentVolumeClaim.DeepCopy()
-		if after.Annotations == nil {
-			after.Annotations = map[string]string{}
-		}
-		maps.Copy(after.Annotations, s.annotations)
-		return true, c.patch(ctx, after, s.seen.PersistentVolumeClaim)
+		return true, c.patch(ctx, s.claim.DeepCopy(), s.seen.PersistentVolumeClaim)
 	case repoint:
 		return true, c.repoint(ctx, w, s.dataSource)
 	default:

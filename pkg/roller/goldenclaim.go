@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/golden"
@@ -61,6 +62,15 @@ func (c *goldenClaim) class() string {
 		return ""
 	}
 	return *c.Spec.StorageClassName
+}
+
+// with is the claim with annotations.
+func (c *goldenClaim) with(annotations map[string]string) *corev1.PersistentVolumeClaim {
+	claim := c.DeepCopy()
+	for key, value := range annotations {
+		metav1.SetMetaDataAnnotation(&claim.ObjectMeta, key, value)
+	}
+	return claim
 }
 
 // lastUse is when the claim last became the current one; zero when it never did.

@@ -122,8 +122,8 @@ func (d *decision) fill(pending *goldenClaim) *goldenClaim {
 	case filled:
 		d.progressing(corev1.ConditionTrue, reasonProgressing, messageProgressing)
 		d.upToDate(corev1.ConditionFalse, reasonProgressing, messageProgressing)
-		d.add(step{do: verifyClaim, seen: pending, result: "succeeded", annotations: map[string]string{
-			golden.AnnotationVerified: digest, golden.AnnotationLastUseTime: d.useTime(pending)}})
+		d.add(step{do: verifyClaim, seen: pending, result: "succeeded", claim: pending.with(map[string]string{
+			golden.AnnotationVerified: digest, golden.AnnotationLastUseTime: d.useTime(pending)})})
 	case pending.failed():
 		d.failed(pending)
 	default:
@@ -176,7 +176,7 @@ func (d *decision) failed(pending *goldenClaim) {
 	isNew := count.Last != name
 	if isNew {
 		count = failures{Count: count.Count + 1, Last: name}
-		d.add(step{do: countFailure, seen: pending, annotations: map[string]string{annotationFailures: count.String()}, result: "failed",
+		d.add(step{do: countFailure, seen: pending, claim: pending.with(map[string]string{annotationFailures: count.String()}), result: "failed",
 			tell: event{corev1.EventTypeWarning, eventImportFailed, fmt.Sprintf("importing %s to %s: %s: %s", d.desired.Digest, pending.Name, reason, message)}})
 	}
 	if reason == reasonSourceChanged {
@@ -200,12 +200,18 @@ func (d *decision) importFailed(reason, message string) {
 }
 
 // touch has the target be the claim that was used last. A prune that sees less than we do fails
-// on it then, and the newest stay.
+// on it then, and the newest stay. Its labels follow the cron's: its DataSources have them too.
 func (d *decision) touch(target *goldenClaim) (done bool) {
-	if target.lastUse().After(d.newestUse(target)) {
+	wanted := target.DeepCopy()
+	setLabels(&wanted.ObjectMeta, d.world.cron)
+	isNewest := target.lastUse().After(d.newestUse(target))
+	if isNewest && maps.Equal(wanted.Labels, target.Labels) {
 		return true
 	}
-	d.add(step{do: touchClaim, seen: target, annotations: map[string]string{golden.AnnotationLastUseTime: d.useTime(target)}})
+	if !isNewest {
+		metav1.SetMetaDataAnnotation(&wanted.ObjectMeta, golden.AnnotationLastUseTime, d.useTime(target))
+	}
+	d.add(step{do: touchClaim, seen: target, claim: wanted})
 	return false
 }
 

@@ -23,7 +23,7 @@ const (
 	restartImport verb = "restart"
 	// verifyClaim marks a claim as filled.
 	verifyClaim verb = "verify"
-	// touchClaim marks a claim as the one used last.
+	// touchClaim marks a claim as the one used last, with the labels that the cron has now.
 	touchClaim verb = "touch"
 	// repoint has the DataSource name another claim.
 	repoint verb = "repoint"
@@ -38,9 +38,7 @@ type step struct {
 	do verb
 	// seen is the claim that is dropped, counted, restarted, verified, touched or pruned.
 	seen *goldenClaim
-	// annotations are set on the claim that is seen.
-	annotations map[string]string
-	// claim is created.
+	// claim is what is created, or what the claim that is seen shall be.
 	claim *corev1.PersistentVolumeClaim
 	// imp is deleted.
 	imp *v1alpha1.VMDiskImport
