@@ -17,6 +17,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) != 2 {
+		log.Fatal("usage: generate FOLDER")
+	}
 	if err := run(os.Args[1]); err != nil {
 		log.Fatal(err)
 	}
