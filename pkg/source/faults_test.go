@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -65,17 +66,22 @@ func TestServerErrorsInMidRun(t *testing.T) {
 // the same revision, for some parts or all.
 func TestRangesThatAreLost(t *testing.T) {
 	for name, c := range map[string]struct {
-		lost func(n, first int) bool
+		// lost tells whether the range of the n-th request is lost, which asks for what begins at first and was asked for before.
+		lost func(n, first int, before bool) bool
 		ends bool
 	}{
-		"now and then": {func(n, _ int) bool { return n > 0 && n%3 == 0 }, false},
-		"one part":     {func(_, first int) bool { return first == 8*mib }, true},
-		"all parts":    {func(n, _ int) bool { return n > 0 }, true},
+		"now and then": {func(n, first int, before bool) bool { return n > 0 && !before && first/mib%3 == 0 }, false},
+		"one part":     {func(_, first int, _ bool) bool { return first == 8*mib }, true},
+		"all parts":    {func(n, _ int, _ bool) bool { return n > 0 }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, random(24*mib))
+			var lost atomic.Int32
+			var before sync.Map
 			s.spoil = func(n int, _ http.ResponseWriter, r *http.Request) bool {
-				if first, _ := asked(r, len(s.body)); c.lost(n, first) {
+				first, _ := asked(r, len(s.body))
+				if _, again := before.LoadOrStore(first, true); c.lost(n, first, again) {
+					lost.Add(1)
 					r.Header.Del("Range")
 				}
 				return false
@@ -89,6 +95,7 @@ func TestRangesThatAreLost(t *testing.T) {
 			if !c.ends {
 				require.NoError(t, err)
 				require.True(t, bytes.Equal(s.body, got))
+				require.Greater(t, lost.Load(), int32(2))
 				return
 			}
 			var e *source.Error
