@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -33,16 +33,18 @@ type Options struct {
 	MaxPollsPerHost int
 	// Prober asks the sources.
 	Prober Prober
-	// Clock is the time; nil means the real one.
+	// Events are told about crons.
+	Events record.EventRecorder
+	// Metrics get the poller's.
+	Metrics prometheus.Registerer
+	// Clock is the time.
 	Clock clock.PassiveClock
-	// Registry takes the metrics.
-	Registry prometheus.Registerer
 }
 
 // Add adds the poller to a manager, whose scheme knows the kinds of cdi.kubevirt.io. The cluster
 // must have them, and they must be ours.
 func Add(mgr manager.Manager, o Options) error {
-	p, err := newPoller(mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder("gild-poller"), o)
+	p, err := newPoller(mgr.GetClient(), mgr.GetAPIReader(), o)
 	if err != nil {
 		return fmt.Errorf("adding the poller: %w", err)
 	}
@@ -60,19 +62,16 @@ func Add(mgr manager.Manager, o Options) error {
 	return nil
 }
 
-func newPoller(c client.Client, live client.Reader, recorder events.EventRecorder, o Options) (*poller, error) {
+func newPoller(c client.Client, live client.Reader, o Options) (*poller, error) {
 	if o.MaxPolls < 1 || o.MaxPollsPerHost < 1 {
 		return nil, fmt.Errorf("%d polls at once and %d per host: at least one must be able to run", o.MaxPolls, o.MaxPollsPerHost)
 	}
-	m, err := newMetrics(o.Registry)
+	m, err := newMetrics(o.Metrics)
 	if err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
-	if o.Clock == nil {
-		o.Clock = clock.RealClock{}
-	}
 	return &poller{
-		client: c, live: live, prober: o.Prober, clock: o.Clock, events: recorder,
+		client: c, live: live, prober: o.Prober, clock: o.Clock, events: o.Events,
 		queue: newQueue(o.MaxPollsPerHost), memory: newMemory(), metrics: m, finished: make(chan event.GenericEvent, backlog),
 	}, nil
 }

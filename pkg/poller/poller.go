@@ -8,7 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -37,7 +37,7 @@ type poller struct {
 	live   client.Reader // reads Secrets and the like from the API server
 	prober Prober
 	clock  clock.PassiveClock
-	events events.EventRecorder
+	events record.EventRecorder
 
 	queue    *queue
 	memory   *memory
@@ -138,9 +138,9 @@ func (p *poller) await(cron *cdiv1.DataImportCron, next time.Time) ctrl.Result {
 func (p *poller) tell(cron *cdiv1.DataImportCron, o *outcome) {
 	switch {
 	case o.failure != nil && (o.state.Failures == 1 || o.at.IsZero()):
-		p.events.Eventf(cron, nil, corev1.EventTypeWarning, eventPollFailed, "Poll", "%s: %s", o.reason, o.message)
+		p.events.Event(cron, corev1.EventTypeWarning, eventPollFailed, o.reason+": "+o.message)
 	case o.failure == nil && o.recovered:
-		p.events.Eventf(cron, nil, corev1.EventTypeNormal, eventPollRecovered, "Poll", "%s: %s", o.reason, o.message)
+		p.events.Event(cron, corev1.EventTypeNormal, eventPollRecovered, o.reason+": "+o.message)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/tools/record"
 	testingclock "k8s.io/utils/clock/testing"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -100,7 +100,7 @@ type world struct {
 	store  client.WithWatch // the cluster's own view, never crashing
 	client client.WithWatch // what the poller sees and writes through
 	clock  *testingclock.FakeClock
-	events *events.FakeRecorder
+	events *record.FakeRecorder
 	site   *site
 
 	writes  int   // of crons
@@ -126,7 +126,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	scheme.AddKnownTypes(cdiv1.SchemeGroupVersion, &cdiv1.DataImportCron{}, &cdiv1.DataImportCronList{})
 	metav1.AddToGroupVersion(scheme, cdiv1.SchemeGroupVersion)
 	w := &world{
-		t: t, clock: testingclock.NewFakeClock(time.Date(2026, 11, 21, 11, 30, 0, 0, time.UTC)), events: events.NewFakeRecorder(1000),
+		t: t, clock: testingclock.NewFakeClock(time.Date(2026, 11, 21, 11, 30, 0, 0, time.UTC)), events: record.NewFakeRecorder(1000),
 		site:  &site{pin: v1alpha1.Pin{ETag: `"a"`, LastModified: "Fri, 20 Nov 2026 10:00:00 GMT", Length: 7}},
 		fault: errCrash,
 	}
@@ -181,7 +181,7 @@ func (w *world) write(apply func() error) error {
 func (w *world) restart() {
 	w.t.Helper()
 	w.registry = prometheus.NewRegistry()
-	p, err := newPoller(w.client, w.client, w.events, Options{MaxPolls: 1, MaxPollsPerHost: 1, Prober: w.site, Clock: w.clock, Registry: w.registry})
+	p, err := newPoller(w.client, w.client, Options{MaxPolls: 1, MaxPollsPerHost: 1, Prober: w.site, Events: w.events, Clock: w.clock, Metrics: w.registry})
 	require.NoError(w.t, err)
 	w.poller = p
 }

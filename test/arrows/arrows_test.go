@@ -50,7 +50,7 @@ var arrows = map[string][]string{
 	"cmd/importer": {"pkg/importer", "pkg/source", "pkg/format", "pkg/target",
 		"pkg/format/compress", "pkg/format/qcow2", "pkg/format/vmdk", "pkg/format/refusal", "pkg/registry", "pkg/layer", "pkg/rootfs"},
 	"cmd/populator": {"pkg/populator", "pkg/apis/virtualization/v1alpha1"},
-	"cmd/poller": {"pkg/poller", "pkg/roller", "pkg/datasource", "pkg/golden", "pkg/cdi", "pkg/source", "pkg/registry",
+	"cmd/poller": {"pkg/poller", "pkg/credentials", "pkg/roller", "pkg/datasource", "pkg/golden", "pkg/cdi", "pkg/source", "pkg/registry",
 		"pkg/apis/virtualization/v1alpha1"},
 }
 
