@@ -9,23 +9,24 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	authv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	extv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/cdi"
@@ -107,67 +108,67 @@ func (a *api) install(ctx context.Context, kubeconfig string) error {
 	if a.client, err = client.New(a.config, client.Options{Scheme: scheme}); err != nil {
 		return fmt.Errorf("reaching the API server: %w", err)
 	}
-	for _, pattern := range []string{"deploy/crds/*.yaml", "deploy/cdi/crds/*.yaml"} {
-		if err := a.installKinds(ctx, pattern); err != nil {
+	for _, pattern := range []string{"deploy/namespace.yaml", "deploy/crds/*.yaml", "deploy/cdi/crds/*.yaml", "deploy/cdi/rbac.yaml"} {
+		if err := a.apply(ctx, pattern); err != nil {
 			return err
 		}
 	}
-	for _, object := range []client.Object{
-		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: systemNamespace}},
-		&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: storageClass, Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"}},
-			Provisioner: "scale.gild.dev"},
-		&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: account},
-			RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
-			Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: systemNamespace, Name: account}}},
-	} {
-		if err := a.client.Create(ctx, object); err != nil {
-			return fmt.Errorf("preparing the API server: %w", err)
-		}
+	class := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: storageClass, Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"}},
+		Provisioner: "scale.gild.dev"}
+	if err := a.client.Create(ctx, class); err != nil {
+		return fmt.Errorf("creating a StorageClass: %w", err)
 	}
 	return a.login(ctx, kubeconfig)
 }
 
-// installKinds creates definitions and waits until they are served.
-func (a *api) installKinds(ctx context.Context, pattern string) error {
+// apply creates what is in manifests, and waits until kinds among it are served.
+func (a *api) apply(ctx context.Context, pattern string) error {
 	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
-		return errors.Join(err, fmt.Errorf("no definitions in %s: run this in the folder of the checkout", pattern))
+		return errors.Join(err, fmt.Errorf("no manifests in %s: run this in the folder of the checkout", pattern))
 	}
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		text, err := os.Open(file)
 		if err != nil {
 			return err
 		}
-		kind := &extv1.CustomResourceDefinition{}
-		if err := yaml.Unmarshal(text, kind); err != nil {
-			return fmt.Errorf("reading %s: %w", file, err)
-		}
-		if err := a.client.Create(ctx, kind); err != nil {
-			return fmt.Errorf("installing %s: %w", file, err)
-		}
-		err = wait.PollUntilContextTimeout(ctx, time.Second/10, time.Minute, true, func(ctx context.Context) (bool, error) {
-			err := a.client.Get(ctx, client.ObjectKeyFromObject(kind), kind)
-			for _, c := range kind.Status.Conditions {
-				if c.Type == extv1.Established && c.Status == extv1.ConditionTrue {
-					return true, err
-				}
+		defer func() { _ = text.Close() }()
+		for decoder := utilyaml.NewYAMLOrJSONDecoder(text, 4096); ; {
+			object := &unstructured.Unstructured{}
+			if err := decoder.Decode(object); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				return fmt.Errorf("reading %s: %w", file, err)
 			}
-			return false, err
-		})
-		if err != nil {
-			return fmt.Errorf("waiting until %s is served: %w", kind.Name, err)
+			if err := a.client.Create(ctx, object); err != nil {
+				return fmt.Errorf("creating what is in %s: %w", file, err)
+			}
+			if err := a.served(ctx, object); err != nil {
+				return fmt.Errorf("waiting until %s is served: %w", object.GetName(), err)
+			}
 		}
 	}
 	return nil
+}
+
+// served waits until the kind that an object defines is served, if it defines one.
+func (a *api) served(ctx context.Context, object client.Object) error {
+	if object.GetObjectKind().GroupVersionKind().Kind != "CustomResourceDefinition" {
+		return nil
+	}
+	kind := &extv1.CustomResourceDefinition{}
+	return wait.PollUntilContextTimeout(ctx, time.Second/10, time.Minute, true, func(ctx context.Context) (bool, error) {
+		err := a.client.Get(ctx, client.ObjectKeyFromObject(object), kind)
+		return slices.ContainsFunc(kind.Status.Conditions, func(c extv1.CustomResourceDefinitionCondition) bool {
+			return c.Type == extv1.Established && c.Status == extv1.ConditionTrue
+		}), err
+	})
 }
 
 // login writes a kubeconfig with a token of the poller's own account, so that the API server
 // limits it as it does in a cluster, and the audit log tells its requests.
 func (a *api) login(ctx context.Context, kubeconfig string) error {
 	owner := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: account}}
-	if err := a.client.Create(ctx, owner); err != nil {
-		return fmt.Errorf("creating the poller's account: %w", err)
-	}
 	seconds := int64(tokenSeconds)
 	token := &authv1.TokenRequest{Spec: authv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
 	if err := a.client.SubResource("token").Create(ctx, owner, token); err != nil {
