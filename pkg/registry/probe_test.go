@@ -15,8 +15,8 @@ import (
 	"github.com/gild-project/gild/pkg/registry"
 )
 
-// pushIndex stores an index of these images, by their platforms.
-func (h *house) pushIndex(t *testing.T, repository, tag, mediaType string, images map[string]imgspec.Descriptor) imgspec.Descriptor {
+// pushIndex stores an index of these images as disk:1, by their platforms.
+func (h *house) pushIndex(t *testing.T, mediaType string, images map[string]imgspec.Descriptor) imgspec.Descriptor {
 	t.Helper()
 	index := imgspec.Index{MediaType: mediaType}
 	index.SchemaVersion = 2
@@ -25,7 +25,7 @@ func (h *house) pushIndex(t *testing.T, repository, tag, mediaType string, image
 		d.Platform = &imgspec.Platform{OS: os, Architecture: architecture}
 		index.Manifests = append(index.Manifests, d)
 	}
-	return h.pushManifest(t, repository, tag, mediaType, index)
+	return h.pushManifest(t, "disk", "1", mediaType, index)
 }
 
 // ways lists how manifests were asked for since the last call.
@@ -91,7 +91,7 @@ func TestProbeOfAnIndex(t *testing.T) {
 		t.Run(mediaType, func(t *testing.T) {
 			h := newHouse(t, distribution.Auth{})
 			mine, other := h.pushImage(t, "disk", "mine", random(1000)), h.pushImage(t, "disk", "other", random(2000))
-			index := h.pushIndex(t, "disk", "1", mediaType, map[string]imgspec.Descriptor{"linux/amd64": mine, "linux/arm64": other})
+			index := h.pushIndex(t, mediaType, map[string]imgspec.Descriptor{"linux/amd64": mine, "linux/arm64": other})
 			o, _ := options(t, h.host())
 			ref := "docker://" + h.host() + "/disk:1"
 			found := probe(t, ref, registry.Probed{}, o)
@@ -106,7 +106,7 @@ func TestProbeOfAnIndex(t *testing.T) {
 
 			// Another architecture alone.
 			newer := h.pushImage(t, "disk", "other", random(3000))
-			index = h.pushIndex(t, "disk", "1", mediaType, map[string]imgspec.Descriptor{"linux/amd64": mine, "linux/arm64": newer})
+			index = h.pushIndex(t, mediaType, map[string]imgspec.Descriptor{"linux/amd64": mine, "linux/arm64": newer})
 			again := probe(t, ref, found, o)
 			require.Equal(t, registry.Probed{Digest: found.Digest, Index: index.Digest.String()}, again)
 			o.Platform = "linux/arm64"
@@ -215,6 +215,22 @@ func TestProbesThatFail(t *testing.T) {
 	}
 }
 
+// TestProbeOfABusyIndex: the manifests get no more tries than the head.
+func TestProbeOfABusyIndex(t *testing.T) {
+	h := newHouse(t, distribution.Auth{})
+	h.pushIndex(t, imgspec.MediaTypeImageIndex, map[string]imgspec.Descriptor{"linux/amd64": h.pushImage(t, "disk", "mine", random(1000))})
+	h.spoil = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodGet {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		return r.Method == http.MethodGet
+	}
+	o, clock := options(t, h.host())
+	unprobed(t, "docker://"+h.host()+"/disk:1", o, "ServerError")
+	require.Equal(t, "HEAD GET GET GET", h.ways())
+	require.Equal(t, []int{1, 2}, clock.seconds())
+}
+
 func TestProbeOfNobody(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -273,7 +289,7 @@ func TestProbeOverTLS(t *testing.T) {
 func TestProbeOfABadManifest(t *testing.T) {
 	h := newHouse(t, distribution.Auth{})
 	d := h.pushImage(t, "disk", "1", random(1000))
-	index := h.pushIndex(t, "disk", "1", imgspec.MediaTypeImageIndex, map[string]imgspec.Descriptor{"linux/amd64": d})
+	index := h.pushIndex(t, imgspec.MediaTypeImageIndex, map[string]imgspec.Descriptor{"linux/amd64": d})
 	o, _ := options(t, h.host())
 	h.spoil = func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, d.Digest.String()) {

@@ -21,6 +21,9 @@
 // proxies and certificates, and redirects that take no secret along. Mirrors, blocked and
 // insecure registries are those of registries.conf, signatures are wanted as policy.json says;
 // both are read by containers/image.
+//
+// Probe tells which image that would be, for a poll: by the same endpoints, logins and choice of
+// the platform, mostly with one HEAD.
 package registry
 
 import (

@@ -17,8 +17,8 @@ import (
 // secret that it was sent.
 //
 // Behind the head of an answer nothing passes until allow says how long the body is. A
-// connection whose first request is neither GET nor HEAD belongs to a proxy: its bytes pass as
-// they are, and it is not kept.
+// connection whose first request is no GET belongs to a proxy, or to a HEAD: its bytes pass as they
+// are, and it is not kept.
 type quietConn struct {
 	net.Conn
 	buffer *bufio.Reader
@@ -53,7 +53,7 @@ func newQuietConn(c net.Conn) *quietConn {
 func (c *quietConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	switch {
-	case c.state == quietNew && !bytes.HasPrefix(p, []byte("GET ")) && !bytes.HasPrefix(p, []byte("HEAD ")):
+	case c.state == quietNew && !bytes.HasPrefix(p, []byte("GET ")):
 		c.state = quietOpen
 	case c.state == quietNew, c.state == quietIdle:
 		c.state, c.head = quietHead, headScanner{}
@@ -171,11 +171,7 @@ func roundTrip(transport *http.Transport, r *http.Request, connected func()) (*h
 	}}
 	response, err := transport.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 	if err == nil && conn != nil {
-		length := response.ContentLength
-		if r.Method == http.MethodHead {
-			length = 0 // what it names is not sent
-		}
-		conn.allow(length)
+		conn.allow(response.ContentLength)
 	}
 	return response, err
 }

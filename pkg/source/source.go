@@ -48,7 +48,8 @@ type Options struct {
 	Start *Start
 	// Insecure takes any certificate.
 	Insecure bool
-	// OpenTries is after how many faults Open gives the source up. 0 means 12.
+	// OpenTries is after how many faults Open gives the source up. 0 means 12, and 3 for Probe and
+	// the like.
 	OpenTries int
 	// Connections is how many may be open at once when the server sends parts. 0 means 4.
 	Connections int
