@@ -1,4 +1,4 @@
-// Command populator fills claims that refer to a VMDiskImage.
+// Command populator fills claims that refer to a VMDiskImage or a DataImportCron.
 package main
 
 import (

@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -60,36 +59,6 @@ func TestResolveCron(t *testing.T) {
 				RecordDigest: isGolden(test.claim, test.cron),
 			}, spec)
 		})
-	}
-}
-
-func TestKindOfClaim(t *testing.T) {
-	all := newKinds()
-	for name, test := range map[string]struct {
-		claim *corev1.PersistentVolumeClaim
-		want  string
-	}{
-		"VMDiskImage":    {testClaim(), kindImage},
-		"DataImportCron": {cronClaim(), golden.CronKind},
-	} {
-		k, source := all.of(test.claim)
-		require.Equal(t, test.want, k.name, name)
-		require.Equal(t, sourceName, source)
-		ref := test.claim.Spec.DataSourceRef
-		for other, change := range map[string]func(){
-			"group":     func() { ref.APIGroup = ptr.To("snapshot.storage.k8s.io") },
-			"no group":  func() { ref.APIGroup = nil },
-			"kind":      func() { ref.Kind = "Other" },
-			"namespace": func() { ref.Namespace = ptr.To("other") },
-			"none":      func() { test.claim.Spec.DataSourceRef = nil },
-		} {
-			was := *ref
-			change()
-			k, _ := all.of(test.claim)
-			require.Nil(t, k, "%s of %s", other, name)
-			*ref = was
-			test.claim.Spec.DataSourceRef = ref
-		}
 	}
 }
 

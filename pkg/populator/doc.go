@@ -1,6 +1,7 @@
 // Package populator fills claims with disks: it turns a claim that refers to a
-// VMDiskImage into a VMDiskImport, a VMDiskImport into one Job per attempt, and a
-// finished import into a bound claim.
+// VMDiskImage or a DataImportCron into a VMDiskImport, a VMDiskImport into one Job per
+// attempt, and a finished import into a bound claim. What differs between the kinds
+// that claims refer to is in one table (kind.go, resolve.go).
 //
 // Three parts share the work. The claim controller (claim.go) makes the VMDiskImport
 // as soon as a claim is seen and clears up when the claim goes. The import controller

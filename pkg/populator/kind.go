@@ -2,6 +2,7 @@ package populator
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
@@ -76,6 +77,19 @@ func (p presence) String() string {
 
 func (k *kind) presence() presence     { return presence(k.present.Load()) }
 func (k *kind) setPresence(p presence) { k.present.Store(int32(p)) }
+
+// turn takes what was found out of a kind and reports whether that is news. A kind stays ours while its
+// CustomResourceDefinition is gone for a while; when somebody else takes it over, only a new process lets go of it.
+func (k *kind) turn(found presence) (news bool, err error) {
+	switch was := k.presence(); {
+	case was == presenceOurs && found == presenceForeign:
+		return false, fmt.Errorf("the kind %s belongs to somebody else now: starting over without it", k.name)
+	case was == presenceOurs || was == found:
+		return false, nil
+	}
+	k.setPresence(found)
+	return true, nil
+}
 
 // notFound is the reason of the event on a claim whose source does not exist.
 func (k *kind) notFound() string { return k.name + "NotFound" }

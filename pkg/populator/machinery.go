@@ -91,17 +91,16 @@ func (m *machinery) Start(ctx context.Context) error {
 			wait = kindRetry
 			continue
 		}
-		was := m.kind.presence()
-		if was == presenceOurs && found == presenceForeign {
-			return fmt.Errorf("the kind %s belongs to somebody else now: starting over without it", m.kind.name)
-		}
 		if wait = kindCheck; found == presenceAbsent {
 			wait = kindRetry
 		}
-		if found == was || was == presenceOurs {
+		turned, err := m.kind.turn(found)
+		if err != nil {
+			return err
+		}
+		if !turned {
 			continue
 		}
-		m.kind.setPresence(found)
 		ctrl.LoggerFrom(ctx).Info(found.String(), "kind", m.kind.name, "install", m.kind.install)
 		if found == presenceOurs {
 			if err := m.arrived(); err != nil {
