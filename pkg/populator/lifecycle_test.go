@@ -71,7 +71,6 @@ func TestCrashAtEveryWrite(t *testing.T) {
 		}, testClaim},
 		{"golden claim", nil, v1alpha1.PhaseSucceeded, 1, func() client.Object { return testCron(revisionB(), revisionA()) },
 			func() *corev1.PersistentVolumeClaim { return goldenClaim(revisionB()) }},
-		{"claim of a DataImportCron", nil, v1alpha1.PhaseSucceeded, 1, func() client.Object { return testCron(revisionB(), revisionA()) }, cronClaim},
 	} {
 		run := func(t *testing.T, crashAt int, applied bool) (writes int) {
 			w := newWorld(t, scenario.source(), scenario.claim(), login("pw"), ca(), fastClass(), stream(t))
