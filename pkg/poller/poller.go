@@ -67,7 +67,7 @@ func (p *poller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resu
 	next := known.next
 	if o := known.outcome; o != nil && !o.outdated(cron) {
 		if done, err := p.record(ctx, cron, o); err != nil || !done {
-			return ctrl.Result{RequeueAfter: soon}, err
+			return later(err)
 		}
 		next = o.next // an edit during the poll has woken nobody, so look on
 	}
@@ -75,7 +75,7 @@ func (p *poller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resu
 	switch {
 	case due.illegal != nil:
 		if done, err := p.record(ctx, cron, refuse(cron, due.illegal)); err != nil || !done {
-			return ctrl.Result{RequeueAfter: soon}, err
+			return later(err)
 		}
 		return ctrl.Result{}, nil
 	case due.task != taskNone:
@@ -86,10 +86,18 @@ func (p *poller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resu
 		before := cron.DeepCopy()
 		reschedule(cron, due.next)
 		if wrote, err := p.write(ctx, before, cron); err != nil || !wrote {
-			return ctrl.Result{RequeueAfter: soon}, err
+			return later(err)
 		}
 	}
 	return p.await(cron, due.next), nil
+}
+
+// later tries a write again: after an error as the queue has it, after a conflict soon.
+func later(err error) (ctrl.Result, error) {
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: soon}, nil
 }
 
 // record writes down what a poll has found, all of it in one patch, and maybe not at all: times
