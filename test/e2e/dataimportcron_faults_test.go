@@ -71,24 +71,27 @@ func TestDataImportCronSaysWhyItCannotPoll(t *testing.T) {
 
 	other, err := newCertificate("*." + f.webNamespace() + ".svc")
 	require.NoError(t, err)
+	answer := func(status int) func() {
+		return func() {
+			broken := img.file // the file comes back as it was
+			broken.Status = status
+			source.Publish(broken)
+		}
+	}
 	for _, fault := range []struct {
-		reason      string
-		break_, end func()
+		reason       string
+		inflict, end func()
 	}{
-		{"NotFound", func() { source.Publish(server.File{Status: http.StatusNotFound}) }, func() { source.Publish(img.file) }},
+		{"NotFound", answer(http.StatusNotFound), func() { source.Publish(img.file) }},
 		{"AuthenticationFailed", func() { f.Secret("login", map[string]string{"token": f.Canary()}) },
 			func() { f.Secret("login", map[string]string{"token": f.right()}) }},
 		{"CertificateError", func() { f.ConfigMap("ca", map[string]string{"ca.crt": string(other.ca)}) },
 			func() { f.ConfigMap("ca", map[string]string{"ca.crt": f.WebCA()}) }},
 		{"ConfigMapNotFound", func() { require.NoError(t, f.Delete(f.ctx, &corev1.ConfigMap{ObjectMeta: f.meta("ca")})) },
 			func() { f.ConfigMap("ca", map[string]string{"ca.crt": f.WebCA()}) }},
-		{"ServerError", func() {
-			broken := img.file
-			broken.Status = http.StatusServiceUnavailable
-			source.Publish(broken)
-		}, func() { source.Publish(img.file) }},
+		{"ServerError", answer(http.StatusServiceUnavailable), func() { source.Publish(img.file) }},
 	} {
-		fault.break_()
+		fault.inflict()
 		f.PollNow(cron)
 		seen := f.WaitPollFails(cron, fault.reason)
 		require.Equal(t, corev1.ConditionTrue, cronCondition(seen, cdiv1.DataImportCronUpToDate).Status, fault.reason)

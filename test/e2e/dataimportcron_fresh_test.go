@@ -107,7 +107,7 @@ func TestDataImportCronAsksOnlyForWhatIsNew(t *testing.T) {
 	require.Equal(t, f.Import(a).Status.Result.LastModified, polls[0].Header.Get("If-Modified-Since"))
 
 	// The same bytes under another name of theirs.
-	img.file.NoETag, img.file.Headers = true, map[string]string{"ETag": `"a mirror's own"`}
+	img.file.NoETag, img.file.Headers = true, map[string]string{"ETag": `"of-a-mirror"`}
 	source.Publish(img.file)
 	desired := f.ReadCron(cron).Annotations[golden.AnnotationDesiredDigest]
 	f.PollNow(cron)
