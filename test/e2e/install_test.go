@@ -37,8 +37,11 @@ const (
 	readyWithin = 2 * time.Minute
 )
 
-// overlayText is what a user writes to install Gild: where the images are, and to which
-// sources the importers are shut in, here the image server.
+// importsPerHost is how many imports read from one host at once: nearly all tests have the same.
+const importsPerHost = 12
+
+// overlayText is what a user writes to install Gild: where the images are, how many imports
+// run at once, and to which sources the importers are shut in, here the image server.
 const overlayText = `
 resources: [%s, %s]
 images:
@@ -49,6 +52,10 @@ patches:
     kind: Deployment
     metadata: {name: gild-populator, namespace: gild-system}
     spec: {template: {spec: {containers: [{name: populator, env: [{name: IMPORTER_IMAGE, value: %q}]}]}}}
+- target: {kind: Deployment, name: gild-populator}
+  patch: |
+    - {op: add, path: /spec/template/spec/containers/0/args/-, value: --max-imports=%d}
+    - {op: add, path: /spec/template/spec/containers/0/args/-, value: --max-imports-per-host=%d}
 - target: {kind: NetworkPolicy, name: gild-importer}
   patch: |
     - op: replace
@@ -155,7 +162,7 @@ func (c *cluster) kustomize(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	text := fmt.Sprintf(overlayText, deploy, cdi, c.images, c.tag, c.image("gild-importer"), c.webNamespace())
+	text := fmt.Sprintf(overlayText, deploy, cdi, c.images, c.tag, c.image("gild-importer"), 2*importsPerHost, importsPerHost, c.webNamespace())
 	if err := os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("writing an overlay: %w", err)
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 // parallelTests is how many tests run at once: they mostly wait.
-const parallelTests = "8"
+const parallelTests = "14"
 
 // removeWithin bounds the cleaning up after the tests.
 const removeWithin = 4 * time.Minute

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -87,13 +88,13 @@ func TestWaitsInLine(t *testing.T) {
 	source := f.Serve("disk", img.Held())
 	f.VMDiskImage("image", source.URL)
 	var claims []claim
-	for _, name := range []string{"a", "b", "c", "d"} {
-		claims = append(claims, f.Claim(name, "image", block))
+	for n := range importsPerHost {
+		claims = append(claims, f.Claim(fmt.Sprintf("first-%d", n), "image", block))
 	}
 	for _, c := range claims {
 		f.WaitReason(c, "Importing")
 	}
-	last := f.Claim("e", "image", block)
+	last := f.Claim("last", "image", block)
 	imp := f.WaitReason(last, "Queued")
 	require.Equal(t, v1alpha1.PhaseQueued, imp.Status.Phase)
 	require.EqualValues(t, 0, imp.Status.Attempts)
