@@ -20,7 +20,7 @@ const (
 	// probeTries and probeTimeout keep a source that is down from holding a place for long: the
 	// poller comes again anyway.
 	probeTries   = 2
-	probeTimeout = 20 * time.Second
+	probeTimeout = 15 * time.Second
 )
 
 // prober asks sources the way the importer opens them.

@@ -26,8 +26,9 @@ type entry struct {
 	busy bool
 	// outcome is of a poll that is not recorded yet; nil for none.
 	outcome *outcome
-	// written is the resource version that our last write has made: older views say nothing.
-	written string
+	// written is the resource version that our last write has made, at a time: older views say nothing.
+	written   string
+	writtenAt time.Time
 	// next is the time of the next poll, as long as the cron's annotation says what it said then.
 	next time.Time
 	said string
@@ -52,13 +53,21 @@ func (m *memory) of(cron *cdiv1.DataImportCron) (known entry, fresh bool) {
 	return *e, false
 }
 
-// stale reports whether a view of a cron is from before our own last write.
-func (e *entry) stale(cron *cdiv1.DataImportCron) bool {
+// believeAgain is after how long a view from before our own last write is believed: a cache is never
+// that late, but a cluster may have been restored to an earlier state.
+const believeAgain = 2 * time.Minute
+
+// stale is how long a view of a cron says nothing because it is from before our own last write; 0 when
+// it is not.
+func (e *entry) stale(cron *cdiv1.DataImportCron, now time.Time) time.Duration {
 	if e.written == "" {
-		return false
+		return 0
 	}
 	order, err := resourceversion.CompareResourceVersion(cron.ResourceVersion, e.written)
-	return err == nil && order < 0
+	if err != nil || order >= 0 || now.Before(e.writtenAt) {
+		return 0
+	}
+	return max(0, e.writtenAt.Add(believeAgain).Sub(now))
 }
 
 func (m *memory) forget(key types.NamespacedName) {

@@ -61,8 +61,11 @@ func (p *poller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resu
 	if fresh {
 		p.metrics.begin(cron)
 	}
-	if known.stale(cron) || known.busy {
-		return ctrl.Result{}, nil // what comes next wakes us
+	if known.busy {
+		return ctrl.Result{}, nil // its end wakes us
+	}
+	if wait := known.stale(cron, p.clock.Now()); wait > 0 {
+		return ctrl.Result{RequeueAfter: wait}, nil // the newer view wakes us
 	}
 	next := known.next
 	if o := known.outcome; o != nil && !o.outdated(cron) {
@@ -128,7 +131,8 @@ func (p *poller) write(ctx context.Context, before, cron *cdiv1.DataImportCron) 
 		return false, fmt.Errorf("recording the poll: %w", err)
 	}
 	p.memory.change(client.ObjectKeyFromObject(cron), cron.UID, func(e *entry) {
-		e.written, e.said = cron.ResourceVersion, cron.Annotations[golden.AnnotationNextCronTime]
+		e.written, e.writtenAt = cron.ResourceVersion, p.clock.Now()
+		e.said = cron.Annotations[golden.AnnotationNextCronTime]
 	})
 	return true, nil
 }

@@ -376,6 +376,21 @@ func TestStaleCache(t *testing.T) {
 	require.Equal(t, 1, w.site.polls())
 }
 
+// TestRestoredCluster: a cluster that is set back to an earlier state, whose resource versions are older
+// than our last write, is believed after a while.
+func TestRestoredCluster(t *testing.T) {
+	w := newWorld(t, fileCron())
+	w.look()
+	w.importPolled()
+	w.site.pin.ETag = `"b"`
+	w.poller.memory.crons[cronKey].written = "1000000"
+	w.pass(time.Minute)
+	require.Equal(t, 1, w.site.polls())
+	w.pass(time.Hour)
+	require.Equal(t, 2, w.site.polls())
+	require.Equal(t, digestOfPin(w), w.desired())
+}
+
 // TestRollerWritesMeanwhile: a conflict with the roller loses neither write.
 func TestRollerWritesMeanwhile(t *testing.T) {
 	w := newWorld(t, fileCron())

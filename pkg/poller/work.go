@@ -42,7 +42,7 @@ func (p *poller) poll(ctx context.Context, j job) *outcome {
 	known, _ := p.memory.of(cron)
 	at := p.clock.Now()
 	due := decide(cron, at, known.next)
-	if due.task == taskNone || hostOf(cron.Spec.Template.Spec.Source) != j.host || known.stale(cron) {
+	if due.task == taskNone || hostOf(cron.Spec.Template.Spec.Source) != j.host || known.stale(cron, at) > 0 {
 		return nil
 	}
 	limited, cancel := context.WithTimeout(ctx, pollTimeout)
