@@ -62,7 +62,7 @@ func (c *controller) take(ctx context.Context, w *world, p *plan, s *step, used 
 		}
 		return true, c.delete(ctx, s.seen.PersistentVolumeClaim)
 	case restartImport:
-		return true, client.IgnoreNotFound(c.client.Delete(ctx, s.imp, client.Preconditions{UID: &s.imp.UID}))
+		return true, c.delete(ctx, s.imp)
 	case countFailure, touchClaim, verifyClaim:
 		return true, c.patch(ctx, s.claim.DeepCopy(), s.seen.PersistentVolumeClaim)
 	case repoint:
@@ -96,10 +96,11 @@ func (c *controller) patch(ctx context.Context, after, before client.Object) err
 	return c.client.Patch(ctx, after, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 }
 
-// delete deletes a claim as it was seen: one that has been marked since stays.
-func (c *controller) delete(ctx context.Context, claim *corev1.PersistentVolumeClaim) error {
-	uid, version := claim.UID, claim.ResourceVersion
-	return client.IgnoreNotFound(c.client.Delete(ctx, claim, client.Preconditions{UID: &uid, ResourceVersion: &version}))
+// delete deletes an object as it was seen: a claim that has been marked since stays, and so does an
+// import that has started anew.
+func (c *controller) delete(ctx context.Context, o client.Object) error {
+	uid, version := o.GetUID(), o.GetResourceVersion()
+	return client.IgnoreNotFound(c.client.Delete(ctx, o, client.Preconditions{UID: &uid, ResourceVersion: &version}))
 }
 
 // gerund names a step that failed.

@@ -30,6 +30,7 @@ const (
 	reasonAlreadyManaged = "ErrDataSourceAlreadyManaged"
 	reasonNotManaged     = "DataSourceNotManaged"
 	reasonForeignVolume  = "BoundToForeignVolume"
+	reasonNeedsConsumer  = "WaitForFirstConsumer"
 	// reasonSourceChanged is the importer's.
 	reasonSourceChanged = "SourceChanged"
 )

@@ -1,11 +1,14 @@
 package roller
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -113,24 +116,76 @@ func (s *story) run(t *testing.T, arm func(c *cluster)) *cluster {
 	return c
 }
 
-// TestCrashAtEveryWrite crashes the poller at each of its writes, once before and once after the
-// write is applied: whatever happens, it ends as if it had not, and at no moment does the DataSource
-// name a claim that is not filled.
-func TestCrashAtEveryWrite(t *testing.T) {
+// everyWrite tells each story once as it is, and then once more for each of its writes and faults.
+func everyWrite(t *testing.T, faults []string, arm func(c *cluster, write int, fault string)) {
 	for _, s := range stories() {
 		t.Run(s.name, func(t *testing.T) {
 			whole := s.run(t, nil)
 			require.Equal(t, s.made, whole.made)
 			require.Greater(t, whole.writes, 4)
 			for k := 1; k <= whole.writes; k++ {
-				for _, applied := range []bool{false, true} {
-					t.Run(fmt.Sprintf("write %d, applied %v", k, applied), func(t *testing.T) {
+				for _, fault := range faults {
+					t.Run(fmt.Sprintf("write %d, %s", k, fault), func(t *testing.T) {
 						t.Parallel()
-						c := s.run(t, func(c *cluster) { c.crashAt, c.applied = k, applied })
+						c := s.run(t, func(c *cluster) { arm(c, k, fault) })
 						require.Equal(t, s.made, c.made, "claims made")
 					})
 				}
 			}
 		})
 	}
+}
+
+// TestCrashAtEveryWrite crashes the poller at each of its writes, once before and once after the
+// write is applied: whatever happens, it ends as if it had not, and at no moment does the DataSource
+// name a claim that is not filled.
+func TestCrashAtEveryWrite(t *testing.T) {
+	everyWrite(t, []string{"crash before", "crash after"}, func(c *cluster, write int, fault string) {
+		c.fault = func(n int, apply func() error) error {
+			switch {
+			case n != write:
+				return apply()
+			case fault == "crash after":
+				return errors.Join(apply(), errCrash)
+			}
+			return errCrash
+		}
+	})
+}
+
+// TestFaultAtEveryWrite has the API server fail at each write, in each way.
+func TestFaultAtEveryWrite(t *testing.T) {
+	everyWrite(t, []string{"conflict", "too many requests", "ghost timeout"}, func(c *cluster, write int, fault string) {
+		c.fault = func(n int, apply func() error) error {
+			switch {
+			case n != write:
+				return apply()
+			case fault == "conflict":
+				return apierrors.NewConflict(schema.GroupResource{}, "x", errors.New("written since"))
+			case fault == "too many requests":
+				return apierrors.NewTooManyRequests("later", 1)
+			}
+			return errors.Join(apply(), apierrors.NewTimeoutError("no answer", 1))
+		}
+	})
+}
+
+// TestLagAtEveryWrite freezes the roller's view of the world after each write, for a minute.
+func TestLagAtEveryWrite(t *testing.T) {
+	everyWrite(t, []string{"lag"}, func(c *cluster, write int, _ string) {
+		frozen := 0
+		c.fault = func(n int, apply func() error) error {
+			if n == write {
+				c.lag()
+			}
+			return apply()
+		}
+		c.eachRound = func() {
+			if c.stale != nil {
+				if frozen++; frozen > 10 {
+					c.stale, c.eachRound, c.seen = nil, nil, -1 // it is told of what it has missed
+				}
+			}
+		}
+	})
 }

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -170,6 +171,9 @@ func (o *observer) seeClass(ctx context.Context, w *world) error {
 		return fmt.Errorf("listing StorageClasses: %w", err)
 	}
 	w.class = wantedClass(&w.cron.Spec.Template, w.origin, classes.Items)
+	w.classWaits = slices.ContainsFunc(classes.Items, func(class storagev1.StorageClass) bool {
+		return class.Name == w.class && ptr.Deref(class.VolumeBindingMode, storagev1.VolumeBindingImmediate) == storagev1.VolumeBindingWaitForFirstConsumer
+	})
 	if w.desired == nil {
 		return nil
 	}

@@ -37,14 +37,15 @@ type decision struct {
 func decide(w *world) plan {
 	d := &decision{world: w, plan: plan{cron: w.cron.DeepCopy()}}
 	var prune []step
+	isNew := controllerutil.AddFinalizer(d.plan.cron, Finalizer)
 	switch {
-	case controllerutil.AddFinalizer(d.plan.cron, Finalizer):
-		// First the hold on the cron, then what must not outlive it.
 	case w.rival != "":
 		d.progressing(corev1.ConditionFalse, reasonAlreadyManaged, fmt.Sprintf(
 			"DataSource %s is already managed by DataImportCron %s: give this one another managedDataSource", w.cron.Spec.ManagedDataSource, w.rival))
 	case w.desired == nil:
 		d.wait()
+	case isNew:
+		// First the hold on the cron, then what must not outlive it.
 	default:
 		prune = d.roll()
 	}
@@ -148,6 +149,9 @@ func (d *decision) importing(pending *goldenClaim) {
 	switch {
 	case pending.Status.Phase == corev1.ClaimBound:
 		d.importFailed(reasonForeignVolume, "the golden claim "+pending.Name+" was bound to a volume that its import has not filled: use a StorageClass that has no such volume, then delete the claim")
+	case pending.revision.Claim != nil && d.classWaits:
+		// The populator fills claims without a consumer; this one is filled by the CSI driver.
+		d.importFailed(reasonNeedsConsumer, fmt.Sprintf("volumes of StorageClass %s wait for a consumer, and a golden copy has none: name a class that binds at once", d.class))
 	case pending.revision.Claim != nil:
 		d.progressing(corev1.ConditionTrue, reasonProgressing, messageProgressing)
 		d.upToDate(corev1.ConditionFalse, reasonProgressing, messageProgressing)
@@ -287,7 +291,7 @@ func (d *decision) warning() event {
 		return event{}
 	}
 	switch after.Reason {
-	case reasonAlreadyManaged, reasonNotManaged, reasonNotSupported, reasonNoClass, reasonTemplate, reasonNameTaken, reasonSourceGone, reasonForeignVolume:
+	case reasonAlreadyManaged, reasonNotManaged, reasonNotSupported, reasonNoClass, reasonTemplate, reasonNameTaken, reasonSourceGone, reasonForeignVolume, reasonNeedsConsumer:
 		return event{corev1.EventTypeWarning, after.Reason, after.Message}
 	}
 	return event{}

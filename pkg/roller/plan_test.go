@@ -34,6 +34,11 @@ func TestDecide(t *testing.T) {
 			w := worldOf(nil)
 			w.cron.Finalizers = nil
 			return w
+		}(), want: []string{"record"}, progressing: reasonNoImport, upToDate: reasonNoDigest},
+		{name: "a new cron with a revision is held first", world: func() *world {
+			w := worldOf(a)
+			w.cron.Finalizers = nil
+			return w
 		}(), want: []string{"record"}},
 		{name: "nothing polled yet", world: worldOf(nil), want: []string{"record"}, progressing: reasonNoImport, upToDate: reasonNoDigest},
 		{name: "digest written by hand, not looked up yet", world: func() *world {
@@ -229,6 +234,13 @@ func TestDecide(t *testing.T) {
 			return w
 		}(), want: []string{"record"}, progressing: reasonSourceGone, upToDate: reasonOutdated},
 		{name: "a claim of another namespace", world: worldOf(elsewhere), want: []string{"record"}, progressing: reasonNotSupported, upToDate: reasonOutdated},
+		{name: "a copy waits for a consumer that never comes", world: func() *world {
+			w := worldOf(copied)
+			claim, err := claimFor(w.cron, copied, "fast", nil, nil)
+			require.NoError(t, err)
+			w.claims, w.classWaits = []*goldenClaim{{PersistentVolumeClaim: claim, revision: copied}}, true
+			return w
+		}(), want: []string{"record"}, progressing: reasonNeedsConsumer, upToDate: reasonOutdated},
 		{name: "a copy is bound", world: func() *world {
 			w := worldOf(copied)
 			claim, err := claimFor(w.cron, copied, "fast", nil, nil)

@@ -45,11 +45,18 @@ type cluster struct {
 	clock  *testingclock.FakeClock
 	events *record.FakeRecorder
 
-	writes  int  // by the roller
-	crashAt int  // the write to crash at; 0 for none
-	applied bool // whether that write is applied before the crash
-	made    int  // claims made by the roller
+	writes  int // by the roller
+	made    int // claims made by the roller
 	deleted []string
+	changes int // of anything in the store
+	seen    int // changes that the roller was told of
+	played  int // changes that the cluster has reacted to
+	// due is when the roller asked to be called again.
+	due time.Time
+	// fault is what happens to the nth write in place of it; nil lets all through.
+	fault func(n int, apply func() error) error
+	// eachRound is called before each round.
+	eachRound func()
 
 	roller   *controller
 	registry *prometheus.Registry
@@ -68,7 +75,7 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 		t: t, clock: testingclock.NewFakeClock(start()), events: record.NewFakeRecorder(10000),
 		end: func(revision *golden.Revision) (string, string) { return "sha256:bytes of " + revision.Digest, "" },
 	}
-	c.store = newStore(t, objects...)
+	c.store = c.counted(newStore(t, objects...))
 	c.client = interceptor.NewClient(c.store, interceptor.Funcs{
 		Create: func(ctx context.Context, next client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			claim, isClaim := o.(*corev1.PersistentVolumeClaim)
@@ -96,6 +103,9 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 		},
 		Delete: func(ctx context.Context, next client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
 			return c.write(func() error {
+				if err := c.checkUID(o, opts...); err != nil {
+					return err
+				}
 				err := next.Delete(ctx, o, opts...)
 				if claim, ok := o.(*corev1.PersistentVolumeClaim); ok && err == nil {
 					c.checkDeleted(claim)
@@ -107,6 +117,33 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 	})
 	c.restart()
 	return c
+}
+
+// counted counts what is written to a store: the roller is called when something was, or when it has
+// asked for it, and else never.
+func (c *cluster) counted(store client.WithWatch) client.WithWatch {
+	return interceptor.NewClient(store, interceptor.Funcs{
+		Create: func(ctx context.Context, next client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			c.changes++
+			return next.Create(ctx, o, opts...)
+		},
+		Update: func(ctx context.Context, next client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
+			c.changes++
+			return next.Update(ctx, o, opts...)
+		},
+		Patch: func(ctx context.Context, next client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+			c.changes++
+			return next.Patch(ctx, o, p, opts...)
+		},
+		Delete: func(ctx context.Context, next client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+			c.changes++
+			return next.Delete(ctx, o, opts...)
+		},
+		SubResourceUpdate: func(ctx context.Context, next client.Client, sub string, o client.Object, opts ...client.SubResourceUpdateOption) error {
+			c.changes++
+			return next.SubResource(sub).Update(ctx, o, opts...)
+		},
+	})
 }
 
 func newStore(t *testing.T, objects ...client.Object) client.WithWatch {
@@ -129,20 +166,19 @@ func newStore(t *testing.T, objects ...client.Object) client.WithWatch {
 		WithObjects(objects...).Build()
 }
 
-// write counts a write of the roller, crashes at the chosen one and checks what must always hold.
+// write counts a write of the roller and checks what must always hold after it.
 func (c *cluster) write(apply func() error) error {
 	c.writes++
-	if c.writes == c.crashAt && !c.applied {
-		return errCrash
+	if c.fault == nil {
+		return c.checked(apply)
 	}
-	if err := apply(); err != nil {
-		return err
-	}
+	return c.fault(c.writes, func() error { return c.checked(apply) })
+}
+
+func (c *cluster) checked(apply func() error) error {
+	err := apply()
 	c.checkDataSource()
-	if c.writes == c.crashAt {
-		return errCrash
-	}
-	return nil
+	return err
 }
 
 // checkDataSource fails when the DataSource names a claim that does not hold a disk.
@@ -154,6 +190,19 @@ func (c *cluster) checkDataSource() {
 	claim := &corev1.PersistentVolumeClaim{}
 	require.True(c.t, c.find(claim, source.Spec.Source.PVC.Name), "the DataSource names %s, which does not exist", source.Spec.Source.PVC.Name)
 	require.True(c.t, c.holdsDisk(claim), "the DataSource names %s, which is not filled", claim.Name)
+}
+
+// checkUID is what the API server does with a precondition that the fake one does not know.
+func (c *cluster) checkUID(o client.Object, opts ...client.DeleteOption) error {
+	var options client.DeleteOptions
+	options.ApplyOptions(opts)
+	require.NotNil(c.t, options.Preconditions, "a deletion says what it deletes")
+	now, ok := o.DeepCopyObject().(client.Object)
+	require.True(c.t, ok)
+	if c.find(now, o.GetName()) && now.GetUID() != *options.Preconditions.UID {
+		return apierrors.NewConflict(schema.GroupResource{}, o.GetName(), errors.New("another object bears the name"))
+	}
+	return nil
 }
 
 // checkDeleted fails when a good claim was deleted that is still the current one.
@@ -197,19 +246,15 @@ func (c *cluster) restart() {
 	}
 }
 
-// settle runs everything until it is done and stays so, for at most some hours of the fake clock.
+// settle runs everything until it is done and nothing changes any more, for at most some hours of
+// the fake clock.
 func (c *cluster) settle(done func() bool) {
 	c.t.Helper()
 	for range 2000 {
+		before := c.changes
 		c.tick()
-		if done() {
-			before := c.writes
-			for range 4 {
-				c.tick()
-			}
-			if before == c.writes && done() {
-				return
-			}
+		if before == c.changes && c.stale == nil && done() {
+			return
 		}
 	}
 	c.t.Fatalf("never done: %+v\nclaims %v", c.cron().Status, c.claimNames())
@@ -223,21 +268,38 @@ func (c *cluster) run(rounds int) {
 	}
 }
 
+// tick is one round of six seconds.
 func (c *cluster) tick() {
 	c.t.Helper()
-	c.reconcile("fedora-cron")
-	c.playCluster()
+	if c.eachRound != nil {
+		c.eachRound()
+	}
+	if now := c.clock.Now(); c.seen != c.changes || !now.Before(c.due) {
+		c.seen, c.due = c.changes, now.Add(24*time.Hour)
+		if after := c.reconcile("fedora-cron"); after > 0 {
+			c.due = now.Add(after)
+		}
+	}
+	if c.played != c.changes {
+		c.played = c.changes
+		c.playCluster()
+	}
 	c.clock.Step(6 * time.Second)
 }
 
-func (c *cluster) reconcile(name string) {
+// reconcile calls the roller, which returns after how long it is to be called again.
+func (c *cluster) reconcile(name string) time.Duration {
 	c.t.Helper()
-	_, err := c.roller.Reconcile(c.t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}})
-	if errors.Is(err, errCrash) {
+	result, err := c.roller.Reconcile(c.t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}})
+	switch {
+	case errors.Is(err, errCrash):
 		c.restart()
-		return
+		return time.Second
+	case apierrors.IsTooManyRequests(err), apierrors.IsTimeout(err), c.stale != nil && err != nil:
+		return time.Second // as the queue does
 	}
 	require.NoError(c.t, err)
+	return result.RequeueAfter
 }
 
 // playCluster does what the rest of the cluster would have done meanwhile.
