@@ -49,7 +49,7 @@ func (c *controller) take(ctx context.Context, w *world, p *plan, s *step, used 
 	case createClaim:
 		err := c.client.Create(ctx, s.claim.DeepCopy())
 		if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) {
-			p.refused(err, w.now, w.cron.Status.CurrentImports)
+			p.refused(err, w)
 			return false, nil
 		}
 		return true, err

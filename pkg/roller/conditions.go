@@ -60,6 +60,22 @@ func setCondition(cron *cdiv1.DataImportCron, kind cdiv1.DataImportCronCondition
 	state.LastHeartbeatTime, state.Reason, state.Message = at, reason, message
 }
 
+// steady gives conditions that say what they said before the times that they had before. What was
+// set in between is no change.
+func steady(before, after *cdiv1.DataImportCron) {
+	for i := range before.Status.Conditions {
+		was := &before.Status.Conditions[i]
+		is := conditionOf(after, was.Type)
+		if is.Status != was.Status {
+			continue
+		}
+		is.LastTransitionTime = was.LastTransitionTime
+		if is.Reason == was.Reason && is.Message == was.Message {
+			*is = *was
+		}
+	}
+}
+
 // conditionOf is a condition of a cron, added when it is missing.
 func conditionOf(cron *cdiv1.DataImportCron, kind cdiv1.DataImportCronConditionType) *cdiv1.DataImportCronCondition {
 	for i := range cron.Status.Conditions {

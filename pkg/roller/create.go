@@ -78,13 +78,14 @@ func (d *decision) freeName() (name string, wait time.Duration) {
 }
 
 // refused tells why the API server does not take a golden claim, and has it asked for again.
-func (p *plan) refused(err error, now time.Time, before []cdiv1.ImportStatus) {
+func (p *plan) refused(err error, w *world) {
 	reason := reasonRefused
 	if strings.Contains(err.Error(), "exceeded quota") {
 		reason = reasonQuota
 	}
-	p.cron.Status.CurrentImports = before
-	setCondition(p.cron, cdiv1.DataImportCronProgressing, corev1.ConditionFalse, reason, err.Error(), now)
+	p.cron.Status.CurrentImports = w.cron.Status.CurrentImports
+	setCondition(p.cron, cdiv1.DataImportCronProgressing, corev1.ConditionFalse, reason, err.Error(), w.now)
+	steady(w.cron, p.cron)
 	p.after(askAgain)
 }
 

@@ -49,7 +49,7 @@ func decide(w *world) plan {
 	default:
 		prune = d.roll()
 	}
-	if !equality.Semantic.DeepEqual(w.cron, d.plan.cron) {
+	if d.changes() {
 		d.add(step{do: recordCron, tell: d.warning()})
 	}
 	d.steps = append(d.steps, prune...)
@@ -233,10 +233,7 @@ func (d *decision) point(target *goldenClaim) (done bool) {
 	wanted, managed := dataSourceFor(d.world, target)
 	switch {
 	case !managed:
-		d.progressing(corev1.ConditionFalse, reasonNotManaged, fmt.Sprintf(
-			"DataSource %s was not made by this DataImportCron and is left alone: delete it, or label it %s=%s, and it names %s",
-			wanted.Name, golden.LabelCron, d.world.cron.Name, target.Name))
-		return true
+		return true // it is nobody's to change
 	case d.dataSource == nil:
 	case !d.dataSource.DeletionTimestamp.IsZero():
 		return false // made anew once it is gone
@@ -265,14 +262,23 @@ func (d *decision) settle(target *goldenClaim) (writes bool) {
 	if d.plan.cron.Annotations[golden.AnnotationImported] != d.desired.String() {
 		metav1.SetMetaDataAnnotation(&d.plan.cron.ObjectMeta, golden.AnnotationImported, d.desired.String())
 	}
-	if _, managed := dataSourceFor(d.world, target); managed {
-		d.progressing(corev1.ConditionFalse, reasonNoImport, messageNoImport)
+	d.progressing(corev1.ConditionFalse, reasonNoImport, messageNoImport)
+	if source, managed := dataSourceFor(d.world, target); !managed {
+		d.progressing(corev1.ConditionFalse, reasonNotManaged, fmt.Sprintf(
+			"DataSource %s was not made by this DataImportCron and is left alone: delete it, or label it %s=%s, and it names %s",
+			source.Name, golden.LabelCron, d.world.cron.Name, target.Name))
 	}
 	message := messageUpToDate
 	if target.revision.Digest != d.desired.Digest {
 		message = messageUpToDateSameBytes
 	}
 	d.upToDate(corev1.ConditionTrue, reasonUpToDate, message)
+	return d.changes()
+}
+
+// changes reports whether the cron is to be written.
+func (d *decision) changes() bool {
+	steady(d.world.cron, d.plan.cron)
 	return !equality.Semantic.DeepEqual(d.world.cron, d.plan.cron)
 }
 

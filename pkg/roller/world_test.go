@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -67,6 +68,8 @@ type cluster struct {
 	admit func(*corev1.PersistentVolumeClaim) error
 	// stuck keeps imports from beginning.
 	stuck bool
+	// noProfiles says that the cluster does not know StorageProfiles.
+	noProfiles bool
 }
 
 func newCluster(t *testing.T, objects ...client.Object) *cluster {
@@ -240,8 +243,16 @@ func (c *cluster) restart() {
 			return next.List(ctx, list, opts...)
 		},
 	})
+	live := interceptor.NewClient(c.store, interceptor.Funcs{
+		Get: func(ctx context.Context, next client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if _, ok := o.(*cdiv1.StorageProfile); ok && c.noProfiles {
+				return &meta.NoKindMatchError{GroupKind: schema.GroupKind{Group: golden.Group, Kind: "StorageProfile"}}
+			}
+			return next.Get(ctx, key, o, opts...)
+		},
+	})
 	c.roller = &controller{
-		observer: observer{cache: cache, live: c.store, clock: c.clock},
+		observer: observer{cache: cache, live: live, clock: c.clock},
 		client:   c.client, events: c.events, metrics: metrics,
 	}
 }
@@ -437,6 +448,35 @@ func (c *cluster) claimNames() []string {
 		names = append(names, claim.Name)
 	}
 	return names
+}
+
+// metric are the values of a metric, one for each set of labels.
+func (c *cluster) metric(name string) []float64 {
+	families, err := c.registry.Gather()
+	require.NoError(c.t, err)
+	var values []float64
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			values = append(values, metric.GetGauge().GetValue()+metric.GetCounter().GetValue())
+		}
+	}
+	return values
+}
+
+// told are the events until now.
+func (c *cluster) told() []string {
+	var all []string
+	for {
+		select {
+		case text := <-c.events.Events:
+			all = append(all, text)
+		default:
+			return all
+		}
+	}
 }
 
 func (c *cluster) condition(kind cdiv1.DataImportCronConditionType) cdiv1.ConditionState {

@@ -1,0 +1,259 @@
+package roller
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/ptr"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+
+	"github.com/gild-project/gild/pkg/golden"
+)
+
+// rolled is a cluster whose cron has imported revision a.
+func rolled(t *testing.T, edit ...func(*cdiv1.DataImportCron)) *cluster {
+	t.Helper()
+	cron := desiring(testCron(), revisionOf("a"))
+	for _, change := range edit {
+		change(cron)
+	}
+	c := newCluster(t, cron, testClass("fast", annotationDefault), testClass("slow"))
+	c.settle(c.holds(revisionOf("a")))
+	return c
+}
+
+func TestRollTellsWhatHappens(t *testing.T) {
+	c := rolled(t)
+	cron := c.cron()
+	require.Equal(t, []cdiv1.ImportStatus{{DataVolumeName: nameOf("a"), Digest: digestOf("a")}}, cron.Status.CurrentImports)
+	require.Equal(t, &cdiv1.DataVolumeSourcePVC{Namespace: namespace, Name: nameOf("a")}, cron.Status.LastImportedPVC)
+	require.Equal(t, cdiv1.DataImportCronSourceFormatPvc, *cron.Status.SourceFormat)
+	require.NotNil(t, cron.Status.LastImportTimestamp)
+	require.Equal(t, revisionOf("a").String(), cron.Annotations[golden.AnnotationImported])
+	require.Equal(t, map[string]string{golden.LabelCron: "fedora-cron"}, c.dataSource().Labels)
+	claim := &corev1.PersistentVolumeClaim{}
+	require.True(t, c.find(claim, nameOf("a")))
+	require.Equal(t, "sha256:bytes of "+digestOf("a"), claim.Annotations[golden.AnnotationVerified])
+	require.Equal(t, []string{
+		"Normal Rolled importing " + digestOf("a") + " to golden claim " + nameOf("a"),
+		"Normal Repointed DataSource fedora names " + nameOf("a") + " now",
+	}, c.told())
+	require.Equal(t, []float64{1}, c.metric("gild_golden_imports_total"))
+	require.Equal(t, []float64{0}, c.metric("gild_dataimportcron_outdated"))
+
+	writes := c.writes
+	for range 5 {
+		require.Zero(t, c.reconcile("fedora-cron"))
+	}
+	require.Equal(t, writes, c.writes, "what is fine costs no write")
+
+	c.want(revisionOf("b"))
+	c.tick()
+	require.Equal(t, reasonOutdated, c.condition(cdiv1.DataImportCronUpToDate).Reason)
+	require.Equal(t, []float64{1}, c.metric("gild_dataimportcron_outdated"))
+	c.settle(c.holds(revisionOf("b")))
+}
+
+// TestFailingImportIsTriedAgain is row L4: it fails five times, and then the file is mended under the
+// same validators.
+func TestFailingImportIsTriedAgain(t *testing.T) {
+	c := rolled(t)
+	good := c.end
+	var tries []time.Duration
+	began := c.clock.Now()
+	c.end = func(r *golden.Revision) (string, string) {
+		tries = append(tries, c.clock.Now().Sub(began))
+		if len(tries) > 5 {
+			return good(r)
+		}
+		return "", "TruncatedImage"
+	}
+	c.told()
+	c.want(revisionOf("b"))
+	c.settle(func() bool { return len(tries) == 1 })
+	require.Equal(t, "TruncatedImage", c.condition(cdiv1.DataImportCronProgressing).Reason)
+	require.Contains(t, c.condition(cdiv1.DataImportCronProgressing).Message, "it broke; try 2 starts at 2026-11-21T12:0")
+	require.Equal(t, nameOf("a"), c.dataSource().Spec.Source.PVC.Name)
+	require.Equal(t, nameOf("a"), c.cron().Status.LastImportedPVC.Name)
+	c.settle(c.holds(revisionOf("b")))
+	require.Len(t, tries, 6)
+	for i := 1; i < len(tries); i++ {
+		wait := tries[i] - tries[i-1]
+		require.GreaterOrEqual(t, wait, retryAfter(i), "try %d", i+1)
+		require.Less(t, wait, retryAfter(i)+time.Minute, "try %d", i+1)
+	}
+	require.ElementsMatch(t, []float64{5, 2}, c.metric("gild_golden_imports_total"), "failed and succeeded")
+	failed := slices.DeleteFunc(c.told(), func(text string) bool { return !strings.HasPrefix(text, "Warning ImportFailed") })
+	require.Len(t, failed, 5)
+}
+
+func TestStuckImportDoesNotBlockANewerOne(t *testing.T) {
+	c := rolled(t)
+	c.stuck = true
+	c.want(revisionOf("b"))
+	c.run(20)
+	require.Contains(t, c.claimNames(), nameOf("b"))
+	c.want(revisionOf("c"))
+	c.stuck = false
+	c.settle(c.holds(revisionOf("c")))
+	require.ElementsMatch(t, []string{nameOf("a"), nameOf("c")}, c.claimNames())
+}
+
+func TestQuotaIsTold(t *testing.T) {
+	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault))
+	full := true
+	c.admit = func(claim *corev1.PersistentVolumeClaim) error {
+		if full {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "persistentvolumeclaims"}, claim.Name, errors.New("exceeded quota: storage"))
+		}
+		return nil
+	}
+	c.run(30)
+	require.Equal(t, reasonQuota, c.condition(cdiv1.DataImportCronProgressing).Reason)
+	require.Contains(t, c.condition(cdiv1.DataImportCronProgressing).Message, "exceeded quota: storage")
+	require.Empty(t, c.cron().Status.CurrentImports)
+	require.Equal(t, 2, c.writes, "the finalizer and the condition")
+	full = false
+	c.settle(c.holds(revisionOf("a")))
+}
+
+func TestDefaultClassFlips(t *testing.T) {
+	c := rolled(t)
+	for name, isDefault := range map[string]string{"fast": "false", "slow": "true"} {
+		class := &storagev1.StorageClass{}
+		require.NoError(t, c.store.Get(t.Context(), keyOf("", name), class))
+		metav1.SetMetaDataAnnotation(&class.ObjectMeta, annotationDefault, isDefault)
+		require.NoError(t, c.store.Update(t.Context(), class))
+	}
+	second := golden.SecondClaimName("fedora", digestOf("a"), "slow")
+	c.settle(func() bool { return c.holds(revisionOf("a"))() && c.dataSource().Spec.Source.PVC.Name == second })
+	claim := &corev1.PersistentVolumeClaim{}
+	require.True(t, c.find(claim, second))
+	require.Equal(t, "slow", *claim.Spec.StorageClassName)
+	require.ElementsMatch(t, []string{nameOf("a"), second}, c.claimNames())
+}
+
+func TestProfileShapesTheClaim(t *testing.T) {
+	profile := profileOf(set(corev1.PersistentVolumeBlock, corev1.ReadWriteMany))
+	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault), profile)
+	c.settle(c.holds(revisionOf("a")))
+	require.Equal(t, []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany}, c.claims()[0].Spec.AccessModes)
+
+	c = newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault))
+	c.noProfiles = true
+	c.settle(c.holds(revisionOf("a")))
+	require.Equal(t, []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, c.claims()[0].Spec.AccessModes)
+}
+
+func TestDataSourceIsKept(t *testing.T) {
+	c := rolled(t)
+	source := c.dataSource()
+	source.Spec.Source = cdiv1.DataSourceSource{Snapshot: &cdiv1.DataVolumeSourceSnapshot{Namespace: namespace, Name: "theirs"}}
+	require.NoError(t, c.store.Update(t.Context(), source))
+	c.settle(c.holds(revisionOf("a")))
+	require.Nil(t, c.dataSource().Spec.Source.Snapshot)
+
+	require.NoError(t, c.store.Delete(t.Context(), c.dataSource()))
+	c.settle(c.holds(revisionOf("a")))
+
+	// Also while a newer revision is imported.
+	c.stuck = true
+	c.want(revisionOf("b"))
+	c.run(5)
+	require.NoError(t, c.store.Delete(t.Context(), c.dataSource()))
+	c.run(5)
+	require.Equal(t, nameOf("a"), c.dataSource().Spec.Source.PVC.Name)
+}
+
+func TestDataSourceOfSomebodyElseIsLeftAlone(t *testing.T) {
+	theirs := &cdiv1.DataSource{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "fedora"}}
+	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault), theirs)
+	c.settle(func() bool { return !outdated(c.cron()) })
+	require.Nil(t, c.dataSource().Spec.Source.PVC)
+	require.Equal(t, reasonNotManaged, c.condition(cdiv1.DataImportCronProgressing).Reason)
+	told := slices.DeleteFunc(c.told(), func(text string) bool { return !strings.HasPrefix(text, "Warning") })
+	require.Len(t, told, 1, "it is told once")
+	require.Contains(t, told[0], reasonNotManaged)
+
+	source := c.dataSource()
+	source.Labels = map[string]string{golden.LabelCron: "fedora-cron"}
+	require.NoError(t, c.store.Update(t.Context(), source))
+	c.settle(c.holds(revisionOf("a")))
+	require.Equal(t, reasonNoImport, c.condition(cdiv1.DataImportCronProgressing).Reason)
+}
+
+func TestDataSourceOfAnotherCronStopsThisOne(t *testing.T) {
+	c := rolled(t)
+	rival := desiring(testCron(), revisionOf("b"))
+	rival.Name, rival.UID = "rival", "rival-uid"
+	require.NoError(t, c.store.Create(t.Context(), rival))
+	c.told()
+	for range 3 {
+		c.reconcile("rival")
+	}
+	require.NoError(t, c.store.Get(t.Context(), keyOf(namespace, "rival"), rival))
+	require.Equal(t, reasonAlreadyManaged, conditionOf(rival, cdiv1.DataImportCronProgressing).Reason)
+	told := c.told()
+	require.Len(t, told, 1)
+	require.Contains(t, told[0], "Warning ErrDataSourceAlreadyManaged DataSource fedora is already managed by DataImportCron fedora-cron")
+	require.Equal(t, []string{nameOf("a")}, c.claimNames())
+
+	// When the first one turns to another DataSource, this one follows.
+	c.edit(func(cron *cdiv1.DataImportCron) { cron.Spec.ManagedDataSource = "other" })
+	for range 30 {
+		c.reconcile("rival")
+		c.playCluster()
+	}
+	require.Equal(t, "rival", c.dataSource().Labels[golden.LabelCron])
+	require.Equal(t, nameOf("b"), c.dataSource().Spec.Source.PVC.Name)
+}
+
+// TestCronMadeAnewUsesWhatIsThere has a cron deleted and made again: what was retained is used.
+func TestCronMadeAnewUsesWhatIsThere(t *testing.T) {
+	c := rolled(t)
+	require.NoError(t, c.store.Delete(t.Context(), c.cron()))
+	c.run(2)
+	require.Equal(t, []string{nameOf("a")}, c.claimNames())
+	require.NotNil(t, c.dataSource())
+	require.NoError(t, c.store.Create(t.Context(), desiring(testCron(), revisionOf("a"))))
+	c.settle(c.holds(revisionOf("a")))
+	require.Equal(t, 1, c.made)
+}
+
+func TestLabelsFollowTheCron(t *testing.T) {
+	c := rolled(t)
+	c.edit(func(cron *cdiv1.DataImportCron) {
+		cron.Labels = map[string]string{"instancetype.kubevirt.io/default-preference": "fedora", "team": "images"}
+		cron.Spec.RetentionPolicy = ptr.To(cdiv1.DataImportCronRetainNone)
+	})
+	c.settle(c.holds(revisionOf("a")))
+	want := map[string]string{golden.LabelCron: "fedora-cron", golden.LabelCleanup: "true", "instancetype.kubevirt.io/default-preference": "fedora"}
+	require.Equal(t, want, c.dataSource().Labels)
+	require.Equal(t, want, c.claims()[0].Labels)
+
+	c.edit(func(cron *cdiv1.DataImportCron) { cron.Spec.RetentionPolicy = ptr.To(cdiv1.DataImportCronRetainAll) })
+	c.settle(c.holds(revisionOf("a")))
+	require.NotContains(t, c.dataSource().Labels, golden.LabelCleanup)
+	require.NotContains(t, c.claims()[0].Labels, golden.LabelCleanup)
+}
+
+// TestClaimWithoutARevisionIsNotOurs has a user label a claim as the cron's.
+func TestClaimWithoutARevisionIsNotOurs(t *testing.T) {
+	theirs := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "theirs", Labels: map[string]string{golden.LabelCron: "fedora-cron"}}}
+	cron := desiring(testCron(), revisionOf("a"))
+	cron.Spec.RetentionPolicy = ptr.To(cdiv1.DataImportCronRetainNone)
+	c := newCluster(t, cron, testClass("fast", annotationDefault), theirs)
+	c.settle(c.holds(revisionOf("a")))
+	require.NoError(t, c.store.Delete(t.Context(), c.cron()))
+	c.run(3)
+	require.Equal(t, []string{"theirs"}, c.claimNames())
+}
