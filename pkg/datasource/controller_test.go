@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -15,12 +16,16 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 	testingclock "k8s.io/utils/clock/testing"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
@@ -41,7 +46,7 @@ type stage struct {
 	controller  *controller
 }
 
-func newStage(t *testing.T, objects ...client.Object) *stage {
+func newScheme(t *testing.T) *runtime.Scheme {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.PersistentVolumeClaim{}, &corev1.PersistentVolume{})
@@ -50,8 +55,13 @@ func newStage(t *testing.T, objects ...client.Object) *stage {
 		metav1.AddToGroupVersion(scheme, version)
 	}
 	require.NoError(t, v1alpha1.AddToScheme(scheme))
+	return scheme
+}
+
+func newStage(t *testing.T, objects ...client.Object) *stage {
+	t.Helper()
 	s := &stage{t: t, clock: testingclock.NewFakeClock(time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC))}
-	s.store = fake.NewClientBuilder().WithScheme(scheme).
+	s.store = fake.NewClientBuilder().WithScheme(newScheme(t)).
 		WithIndex(&cdiv1.DataSource{}, indexClaim, claimOf).WithIndex(&cdiv1.DataSource{}, indexPointed, pointedBy).
 		WithObjects(objects...).Build()
 	through := interceptor.NewClient(s.store, interceptor.Funcs{
@@ -90,6 +100,22 @@ func (s *stage) get(name string) *cdiv1.DataSource {
 	d := &cdiv1.DataSource{}
 	require.NoError(s.t, s.store.Get(s.t.Context(), types.NamespacedName{Namespace: "vms", Name: name}, d))
 	return d
+}
+
+// TestAdd adds the controller to a manager that is never started: its watches and indexes go together.
+func TestAdd(t *testing.T) {
+	scheme := newScheme(t)
+	mapper := meta.NewDefaultRESTMapper(scheme.PrioritizedVersionsAllGroups())
+	for kind := range scheme.AllKnownTypes() {
+		mapper.Add(kind, meta.RESTScopeNamespace)
+	}
+	mgr, err := manager.New(&rest.Config{Host: "https://192.0.2.1"}, manager.Options{
+		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"},
+		MapperProvider: func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return mapper, nil },
+	})
+	require.NoError(t, err)
+	require.NoError(t, Add(mgr, clock.RealClock{}))
+	require.Error(t, Add(mgr, clock.RealClock{}), "its indexes are there already")
 }
 
 func TestStatusFollowsTheClaim(t *testing.T) {

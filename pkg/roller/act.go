@@ -48,7 +48,7 @@ func (c *controller) take(ctx context.Context, w *world, p *plan, s *step, used 
 	switch s.do {
 	case createClaim:
 		err := c.client.Create(ctx, s.claim.DeepCopy())
-		if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) {
+		if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
 			p.refused(err, w)
 			return false, nil
 		}
@@ -56,7 +56,7 @@ func (c *controller) take(ctx context.Context, w *world, p *plan, s *step, used 
 	case dropClaim:
 		return true, c.delete(ctx, s.seen.PersistentVolumeClaim)
 	case pruneClaim:
-		if used.of(s.seen.PersistentVolumeClaim, w.cron.Spec.ManagedDataSource) != "" {
+		if used.of(s.seen.PersistentVolumeClaim) != "" {
 			p.after(lookAgain)
 			return false, nil
 		}

@@ -78,9 +78,7 @@ func aClaim(revision *golden.Revision, changes ...func(*goldenClaim)) *goldenCla
 	return c
 }
 
-func on(class string) func(*goldenClaim) {
-	return func(c *goldenClaim) { c.Spec.StorageClassName = &class }
-}
+func onSlow(c *goldenClaim) { c.Spec.StorageClassName = ptr.To("slow") }
 
 func named(name string) func(*goldenClaim) {
 	return func(c *goldenClaim) { c.Name = name }

@@ -149,7 +149,7 @@ func TestDecide(t *testing.T) {
 			return worldOf(b, good, aClaim(b, filled(good.Annotations[golden.AnnotationVerified]))).settled(good, b)
 		}(), want: []string{"drop " + nameB, "record"}, progressing: reasonNoImport, upToDate: reasonUpToDate, isUp: true},
 		{name: "the same bytes on another class", world: func() *world {
-			good := aClaim(a, on("slow"), goodSince(time.Hour))
+			good := aClaim(a, onSlow, goodSince(time.Hour))
 			return worldOf(b, good, aClaim(b, filled(good.Annotations[golden.AnnotationVerified]))).settled(good, a)
 		}(), want: []string{"verify " + nameB, "record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
 		{name: "bytes nobody has counted are not the same", world: func() *world {
@@ -185,13 +185,13 @@ func TestDecide(t *testing.T) {
 		}(), want: []string{"record"}, progressing: reasonNameTaken, upToDate: reasonOutdated, again: askAgain},
 
 		{name: "another class, the copy is made", world: func() *world {
-			good := aClaim(a, on("slow"), goodSince(time.Hour))
+			good := aClaim(a, onSlow, goodSince(time.Hour))
 			return worldOf(a, good).settled(good, a)
 		}(), want: []string{"create " + golden.SecondClaimName("fedora", digestOf("a"), "fast"), "record"}, progressing: reasonScheduled, upToDate: reasonOutdated},
-		{name: "another class, a pending claim goes", world: worldOf(a, aClaim(a, on("slow"))),
+		{name: "another class, a pending claim goes", world: worldOf(a, aClaim(a, onSlow)),
 			want: []string{"drop " + nameA, "record"}, progressing: reasonScheduled, upToDate: reasonOutdated, again: nameWait},
 		{name: "another class, the copy is verified", world: func() *world {
-			good := aClaim(a, on("slow"), goodSince(time.Hour))
+			good := aClaim(a, onSlow, goodSince(time.Hour))
 			return worldOf(a, good, aClaim(a, named("fedora-second"), goodSince(0))).settled(good, a)
 		}(), want: []string{"repoint fedora to fedora-second"}, progressing: reasonNoImport, upToDate: reasonUpToDate, isUp: true},
 		{name: "no default class any more", world: func() *world {

@@ -42,8 +42,9 @@ type users struct {
 	dataSources []cdiv1.DataSource
 }
 
-// of names somebody who uses a golden claim of a cron; empty when nobody does.
-func (u *users) of(golden *corev1.PersistentVolumeClaim, managed string) string {
+// of names somebody who uses a golden claim; empty when nobody does. The cron's own DataSource counts:
+// if that still names the claim, our view is behind.
+func (u *users) of(golden *corev1.PersistentVolumeClaim) string {
 	for i := range u.claims {
 		if claim := &u.claims[i]; claim.Status.Phase != corev1.ClaimBound && clones(claim, golden) {
 			return "claim " + claim.Namespace + "/" + claim.Name
@@ -57,8 +58,7 @@ func (u *users) of(golden *corev1.PersistentVolumeClaim, managed string) string 
 	for i := range u.dataSources {
 		source := &u.dataSources[i]
 		pvc := source.Spec.Source.PVC
-		own := source.Namespace == golden.Namespace && source.Name == managed
-		if pvc != nil && !own && pvc.Name == golden.Name && cmp.Or(pvc.Namespace, source.Namespace) == golden.Namespace {
+		if pvc != nil && pvc.Name == golden.Name && cmp.Or(pvc.Namespace, source.Namespace) == golden.Namespace {
 			return "DataSource " + source.Namespace + "/" + source.Name
 		}
 	}

@@ -257,3 +257,39 @@ func TestClaimWithoutARevisionIsNotOurs(t *testing.T) {
 	c.run(3)
 	require.Equal(t, []string{"theirs"}, c.claimNames())
 }
+
+// TestOwnDataSourceSeenLateIsAUser has the DataSource name a claim that our view takes for outdated.
+func TestOwnDataSourceSeenLateIsAUser(t *testing.T) {
+	c := rolled(t)
+	source := c.dataSource()
+	used := users{dataSources: []cdiv1.DataSource{*source}}
+	claim := &corev1.PersistentVolumeClaim{}
+	require.True(t, c.find(claim, nameOf("a")))
+	require.Equal(t, "DataSource golden-images/fedora", used.of(claim))
+}
+
+// TestTransitionTimes are CDI's: the transition moves with the status, the heartbeat with anything, and
+// what a pass says twice moves nothing.
+func TestTransitionTimes(t *testing.T) {
+	before := testCron()
+	set := func(cron *cdiv1.DataImportCron, status corev1.ConditionStatus, reason string, after time.Duration) {
+		setCondition(cron, cdiv1.DataImportCronProgressing, status, reason, "m", start().Add(after))
+	}
+	set(before, corev1.ConditionFalse, "One", 0)
+	after := before.DeepCopy()
+	set(after, corev1.ConditionTrue, "Two", time.Minute)
+	set(after, corev1.ConditionFalse, "One", time.Minute)
+	steady(before, after)
+	require.Equal(t, before, after)
+
+	set(after, corev1.ConditionTrue, "Two", time.Minute)
+	set(after, corev1.ConditionFalse, "Two", time.Minute)
+	steady(before, after)
+	state := conditionOf(after, cdiv1.DataImportCronProgressing)
+	require.True(t, state.LastTransitionTime.Equal(ptr.To(metav1.NewTime(start()))))
+	require.True(t, state.LastHeartbeatTime.Equal(ptr.To(metav1.NewTime(start().Add(time.Minute)))))
+
+	set(after, corev1.ConditionTrue, "Two", 2*time.Minute)
+	steady(before, after)
+	require.True(t, conditionOf(after, cdiv1.DataImportCronProgressing).LastTransitionTime.Equal(ptr.To(metav1.NewTime(start().Add(2*time.Minute)))))
+}
