@@ -121,7 +121,7 @@ func isFilled(v *view) bool {
 	case v.imp != nil:
 		return v.imp.Status.Phase == v1alpha1.PhaseSucceeded && v.imp.Status.VolumeName == v.claim.Spec.VolumeName
 	}
-	return v.volume != nil && v.volume.Annotations[annotationPopulatedFrom] != ""
+	return v.volume != nil && v.volume.Annotations[annotationPopulatedFrom] == v.claim.Namespace+"/"+v.claim.Spec.DataSourceRef.Name
 }
 
 func readyMessage(imp *v1alpha1.VMDiskImport) string {

@@ -98,6 +98,7 @@ func TestJudge(t *testing.T) {
 		{"import done, bound to another volume", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimBound, v1alpha1.Group), imp: importOf(v1alpha1.PhaseSucceeded, "pv-2")}, reasonNotFilled, "PVC is bound to a volume that its import has not filled"},
 		{"bound while the import runs", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimBound, ours), imp: importOf(v1alpha1.PhaseImporting, "")}, "Importing", ""},
 		{"import gone, volume handed over", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimBound, ours), volume: populated("vms/any")}, reasonReady, ""},
+		{"import gone, volume handed over for another source", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimBound, ours), volume: populated("vms/other")}, reasonNotFilled, ""},
 		{"import gone, volume not handed over", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimBound, ours), volume: populated("")}, reasonNotFilled, ""},
 		{"import and volume gone", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimBound, ours)}, reasonNotFilled, ""},
 		{"snapshot missing", view{dataSource: source("a", volumeSnapshot())}, reasonNotFound, "Snapshot not found"},

@@ -114,8 +114,15 @@ func (o *observer) seeImport(ctx context.Context, claim *goldenClaim) error {
 	if err := o.live.Get(ctx, types.NamespacedName{Name: claim.Spec.VolumeName}, pv); err != nil {
 		return wrap(client.IgnoreNotFound(err), "reading the volume of %s", claim.Name)
 	}
-	claim.handedOver = pv.Annotations[annotationPopulatedFrom] != ""
+	claim.handedOver = isHandedOver(pv, claim.PersistentVolumeClaim)
 	return nil
+}
+
+// isHandedOver reports whether a volume was filled for a claim: the populator says what with, and
+// one that is older than the claim was filled for another.
+func isHandedOver(pv *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim) bool {
+	ref := claim.Spec.DataSourceRef
+	return ref != nil && pv.Annotations[annotationPopulatedFrom] == claim.Namespace+"/"+ref.Name && !pv.CreationTimestamp.Before(&claim.CreationTimestamp)
 }
 
 // readImport reads the import of this very claim; nil when there is none.
