@@ -78,16 +78,18 @@ func (f *filler) next(ctx context.Context) bool {
 		return false
 	}
 	defer f.queue.Done(key)
-	if err := f.fill(ctx, key); err != nil {
-		f.failed.Store(&err)
+	switch err := f.fill(ctx, key); {
+	case err == nil:
+		f.filled.Add(1)
+	case apierrors.IsConflict(err):
 		f.queue.AddRateLimited(key)
-		return true
+	default:
+		f.failed.Store(&err)
 	}
-	f.filled.Add(1)
 	return true
 }
 
-// err is why the last fill that failed did.
+// err is why a claim could not be filled; nil when all could.
 func (f *filler) err() error {
 	if err := f.failed.Load(); err != nil {
 		return fmt.Errorf("filling a claim: %w", *err)
@@ -145,7 +147,7 @@ func (f *filler) record(ctx context.Context, claim *corev1.PersistentVolumeClaim
 	}
 	record.Status = v1alpha1.VMDiskImportStatus{
 		Phase: v1alpha1.PhaseSucceeded, VolumeName: claim.Spec.VolumeName, Attempts: 1,
-		Result: &v1alpha1.ImportResult{Digest: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(claim.UID)))},
+		Result: &v1alpha1.ImportResult{Digest: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(claim.UID))), Time: metav1.Now()},
 		Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: "Succeeded",
 			Message: "the disk is on the volume", LastTransitionTime: metav1.Now()}},
 	}

@@ -41,9 +41,9 @@ func (s *scale) fromNothing(ctx context.Context) error {
 	}
 	defer func() { s.stopPoller() }()
 	s.say("waiting for the first polls and their golden claims")
-	err = s.until(ctx, func() (bool, error) { return fill.filled.Load() >= int64(s.crons), nil })
+	err = s.until(ctx, func() (bool, error) { return fill.filled.Load() >= int64(s.crons), fill.err() })
 	if err != nil {
-		return fmt.Errorf("%w (%d of %d claims were filled; the last trouble: %w)", err, fill.filled.Load(), s.crons, fill.err())
+		return fmt.Errorf("%w (%d of %d claims were filled)", err, fill.filled.Load(), s.crons)
 	}
 	if err := s.untilSettled(ctx); err != nil {
 		return err
