@@ -141,10 +141,10 @@ func everyWrite(t *testing.T, all bool, faults []string, arm func(c *cluster, wr
 	}
 }
 
-// TestCrashAtEveryWrite crashes the poller at each of its writes, once before and once after the
+// TestRollCrashesAtEveryWrite crashes the poller at each of its writes, once before and once after the
 // write is applied: whatever happens, it ends as if it had not, and at no moment does the DataSource
 // name a claim that is not filled.
-func TestCrashAtEveryWrite(t *testing.T) {
+func TestRollCrashesAtEveryWrite(t *testing.T) {
 	everyWrite(t, true, []string{"crash before", "crash after"}, func(c *cluster, write int, fault string) {
 		c.fault = func(n int, apply func() error) error {
 			switch {
@@ -158,8 +158,8 @@ func TestCrashAtEveryWrite(t *testing.T) {
 	})
 }
 
-// TestFaultAtEveryWrite has the API server fail at each write, in one way after the other.
-func TestFaultAtEveryWrite(t *testing.T) {
+// TestRollFailsAtEveryWrite has the API server fail at each write, in one way after the other.
+func TestRollFailsAtEveryWrite(t *testing.T) {
 	everyWrite(t, false, []string{"conflict", "too many requests", "ghost timeout"}, func(c *cluster, write int, fault string) {
 		c.fault = func(n int, apply func() error) error {
 			switch {
@@ -175,8 +175,8 @@ func TestFaultAtEveryWrite(t *testing.T) {
 	})
 }
 
-// TestLagAtEveryWrite freezes the roller's view of the world after each write, for a minute.
-func TestLagAtEveryWrite(t *testing.T) {
+// TestRollLagsAtEveryWrite freezes the roller's view of the world after each write, for a minute.
+func TestRollLagsAtEveryWrite(t *testing.T) {
 	everyWrite(t, true, []string{"lag"}, func(c *cluster, write int, _ string) {
 		frozen := 0
 		c.fault = func(n int, apply func() error) error {
