@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -127,4 +128,16 @@ func TestClaimInUseStays(t *testing.T) {
 			require.Contains(t, c.told(), "Normal Pruned golden claim "+old+" is outdated and was deleted: 1 are kept")
 		})
 	}
+}
+
+// TestClaimMarkedSinceStays deletes a claim as it was seen before somebody marked it.
+func TestClaimMarkedSinceStays(t *testing.T) {
+	c := rolled(t)
+	seen := c.claims()[0]
+	marked := seen.DeepCopy()
+	metav1.SetMetaDataAnnotation(&marked.ObjectMeta, "example.org/mark", "new")
+	require.NoError(t, c.store.Update(t.Context(), marked))
+	require.True(t, apierrors.IsConflict(c.roller.delete(t.Context(), &seen)))
+	require.True(t, c.find(marked, nameOf("a")))
+	require.True(t, marked.DeletionTimestamp.IsZero())
 }
