@@ -57,6 +57,7 @@ func (tests refusals) run(t *testing.T) {
 			}
 			require.ErrorContains(t, err, test.refused)
 			require.NotContains(t, err.Error(), "\n", "more than one thing is said: %v", err)
+			require.NotContains(t, err.Error(), "secret@", "a password is repeated")
 		})
 	}
 }
@@ -132,6 +133,8 @@ func TestFiles(t *testing.T) {
 		"nothing":           {http(""), ``, "Invalid source URL: it must be"},
 		"a blank":           {http(`http://images.example .org/disk`), ``, "Invalid source URL: it must be"},
 		"a password":        {http("https://me:secret@images.example.org/disk"), ``, "put them in a Secret"},
+		"a password of ftp": {http("ftp://me:secret@images.example.org/disk"), ``, "put them in a Secret"},
+		"a broken password": {http("https://me:my secret@images.example.org/disk"), ``, "put them in a Secret"},
 		"a user":            {http("https://me@images.example.org/disk"), ``, "put them in a Secret"},
 		"an @ in the path":  {http("https://images.example.org/disk@2"), ``, ""},
 		"too long":          {http("https://images.example.org/" + strings.Repeat("a", 2048)), ``, "2048"},
@@ -165,6 +168,7 @@ func TestImages(t *testing.T) {
 		"another scheme":          {registry("joker://registry.example.org/disk"), ``, "Illegal registry source URL scheme"},
 		"an archive":              {registry("oci-archive:///disk.tar"), ``, "must be pushed to a registry first"},
 		"a password":              {registry("docker://me:secret@registry.example.org/disk"), ``, "put them in a Secret"},
+		"a password elsewhere":    {registry("https://me:secret@registry.example.org/disk"), ``, "put them in a Secret"},
 		"too long":                {registry(disk + strings.Repeat("a", 1024)), ``, "1024"},
 		"neither":                 {`registry: {}`, ``, "Source registry should have either URL or ImageStream"},
 		"both":                    {`registry: {url: "` + disk + `", imageStream: a, pullMethod: node}`, ``, "Source registry should have either URL or ImageStream"},

@@ -49,16 +49,20 @@ func templateRules(path string) []change {
 	}
 }
 
+// login is a user name, and maybe a password, in a URL.
+const login = `^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*@`
+
 func httpRules(path string) []change {
 	url := path + ".url"
 	return []change{
 		longest(url, 2048),
-		rule(url, "!self.matches('^[a-zA-Z][a-zA-Z0-9+.-]*:') || self.matches('^(?i:https?):')",
-			"Invalid source URL scheme: only http:// and https:// are polled here; an image that is elsewhere, such as on an FTP server, must be served over one of them, or pushed to a registry and named in registry"),
-		rule(url, "self.matches('^[a-zA-Z][a-zA-Z0-9+.-]*:') && !self.matches('^(?i:https?):') || isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHost() != ''",
-			"Invalid source URL: it must be an http:// or https:// URL with a host"),
-		rule(url, "!self.matches('^[a-zA-Z]+://[^/?#]*@')",
+		// The API server repeats what a rule of the url itself refuses, so one with a password is refused elsewhere.
+		rule(path, "!self.url.matches('"+login+"')",
 			"Invalid source URL: it must not hold a user name or password: put them in a Secret and name it in secretRef"),
+		rule(url, "self.matches('"+login+"') || !self.matches('^[a-zA-Z][a-zA-Z0-9+.-]*:') || self.matches('^(?i:https?):')",
+			"Invalid source URL scheme: only http:// and https:// are polled here; an image that is elsewhere, such as on an FTP server, must be served over one of them, or pushed to a registry and named in registry"),
+		rule(url, "self.matches('"+login+"') || self.matches('^[a-zA-Z][a-zA-Z0-9+.-]*:') && !self.matches('^(?i:https?):') || isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHost() != ''",
+			"Invalid source URL: it must be an http:// or https:// URL with a host"),
 		longest(path+".secretRef", 253),
 		longest(path+".certConfigMap", 253),
 		most(path+".extraHeaders", 16),
@@ -88,11 +92,11 @@ func registryRules(path string) []change {
 		rule(path, "!has(self.imageStream) || has(self.pullMethod) && self.pullMethod == 'node'",
 			"Source registry ImageStream is supported only with node pull import method: add pullMethod: node"),
 		longest(url, 1024),
-		rule(url, "self.startsWith('docker://')",
+		rule(url, "self.matches('"+login+"') || self.startsWith('docker://')",
 			"Illegal registry source URL scheme: write docker://host/name[:tag][@digest]; an oci-archive, which is a file, must be pushed to a registry first"),
-		rule(url, "!self.matches('^[a-zA-Z]+://[^/]*@')",
+		rule(path, "!has(self.url) || !self.url.matches('"+login+"')",
 			"Illegal registry source URL: it must not hold a user name or password: put them in a Secret and name it in secretRef"),
-		rule(url, "!self.startsWith('docker://') || self.matches('^docker://[^/]*@') || self.matches('^docker://"+host+name+tag+"?"+sum+"?$')",
+		rule(url, "!self.startsWith('docker://') || self.matches('"+login+"') || self.matches('^docker://"+host+name+tag+"?"+sum+"?$')",
 			"Illegal registry source URL: it must be docker://host/name[:tag][@digest] in lower case, and say its registry's host, such as docker://registry.example.org/disks/debian:12"),
 		longest(stream, 384),
 		rule(stream, "self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?"+tag+"?$')",
