@@ -13,6 +13,8 @@ import (
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/gild-project/gild/pkg/golden"
 )
 
 const (
@@ -75,7 +77,7 @@ func apply(dataSource *cdiv1.DataSource, v *verdict, resolved *cdiv1.DataSourceS
 		resolved.DeepCopyInto(&dataSource.Status.Source)
 	}
 	for key, value := range v.labels {
-		if Passes(key) {
+		if golden.PassesLabel(key) {
 			metav1.SetMetaDataLabel(&dataSource.ObjectMeta, key, value)
 		}
 	}

@@ -122,18 +122,3 @@ func TestJudge(t *testing.T) {
 		})
 	}
 }
-
-func TestPasses(t *testing.T) {
-	for label, want := range map[string]bool{
-		"instancetype.kubevirt.io/default-instancetype": true,
-		"kubevirt.io/dynamic-credentials-support":       true,
-		"template.os.kubevirt.io/x":                     true,
-		golden.LabelCron:                                false,
-		golden.LabelCleanup:                             false,
-		"app.kubernetes.io/name":                        false,
-		"evilkubevirt.io/x":                             false,
-		"kubevirt.io":                                   false,
-	} {
-		require.Equal(t, want, Passes(label), label)
-	}
-}

@@ -12,7 +12,6 @@ import (
 	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 
-	"github.com/gild-project/gild/pkg/datasource"
 	"github.com/gild-project/gild/pkg/golden"
 )
 
@@ -62,7 +61,7 @@ func claimFor(cron *cdiv1.DataImportCron, revision *golden.Revision, class strin
 // setLabels marks an object as the cron's and gives it the cron's labels that KubeVirt knows.
 func setLabels(o *metav1.ObjectMeta, cron *cdiv1.DataImportCron) {
 	for key, value := range cron.Labels {
-		if datasource.Passes(key) {
+		if golden.PassesLabel(key) {
 			metav1.SetMetaDataLabel(o, key, value)
 		}
 	}
