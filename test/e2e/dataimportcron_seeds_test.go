@@ -52,6 +52,7 @@ func cronSeedImage() (name.Reference, error) {
 // a name, so the second one is an edit, from a file to an image. The name server sends their hosts to our own servers,
 // and the node's container runtime does the same.
 func TestSeedCrons(t *testing.T) {
+	t.Parallel()
 	f := startIn(t, seedNamespace)
 	f.NeedsTestCluster("a name server and a node that ask our own servers")
 	f.CopyClass("hostpath-provisioner", func(class *storagev1.StorageClass) {
