@@ -65,6 +65,10 @@ func (c *controller) take(ctx context.Context, w *world, p *plan, s *step, used 
 		return true, c.delete(ctx, s.imp)
 	case countFailure, touchClaim, verifyClaim:
 		return true, c.patch(ctx, s.claim.DeepCopy(), s.seen.PersistentVolumeClaim)
+	case dropSource:
+		return true, c.delete(ctx, s.dataSource)
+	case freeSource:
+		return true, c.patch(ctx, s.dataSource.DeepCopy(), s.seenSource)
 	case repoint:
 		return true, c.repoint(ctx, w, s.dataSource)
 	default:
@@ -82,7 +86,7 @@ func (c *controller) repoint(ctx context.Context, w *world, wanted *cdiv1.DataSo
 	if err := c.live.Get(ctx, client.ObjectKey{Namespace: wanted.Namespace, Name: wanted.Spec.Source.PVC.Name}, claim); err != nil {
 		return err
 	}
-	if seen, ok := asGolden(claim); !ok || !seen.good() {
+	if seen, ok := asGolden(claim, w.cron.Name); !ok || !seen.good() {
 		return fmt.Errorf("golden claim %s is not good any more", claim.Name)
 	}
 	if w.dataSource == nil {
@@ -116,6 +120,8 @@ func gerund(s *step) string {
 		return "starting the import of " + s.seen.Name + " anew"
 	case repoint:
 		return "repointing DataSource " + s.dataSource.Name
+	case dropSource, freeSource:
+		return "letting go of DataSource " + s.dataSource.Name
 	case recordCron:
 		return "recording the state of the cron"
 	}

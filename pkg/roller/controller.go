@@ -63,14 +63,14 @@ func patiently(result ctrl.Result, err error) (ctrl.Result, error) {
 }
 
 // dissolve deletes what goes with a cron, then lets the cron go: its golden claims and its
-// DataSource when it keeps nothing, else only claims that were never good. It reads from the API
+// DataSources when it keeps nothing, else only claims that were never good. It reads from the API
 // server, since what is missed now is left behind for good.
 func (c *controller) dissolve(ctx context.Context, cron *cdiv1.DataImportCron) error {
 	if !controllerutil.ContainsFinalizer(cron, Finalizer) {
 		return nil
 	}
 	if goesWithCron(cron) {
-		if err := c.deleteDataSource(ctx, cron); err != nil {
+		if err := c.deleteDataSources(ctx, cron); err != nil {
 			return err
 		}
 	}
@@ -79,7 +79,7 @@ func (c *controller) dissolve(ctx context.Context, cron *cdiv1.DataImportCron) e
 		return fmt.Errorf("listing golden claims: %w", err)
 	}
 	for i := range claims.Items {
-		claim, ok := asGolden(&claims.Items[i])
+		claim, ok := asGolden(&claims.Items[i], cron.Name)
 		if !ok || claim.going() || claim.verified() && !goesWithCron(cron) {
 			continue
 		}
@@ -95,12 +95,18 @@ func (c *controller) dissolve(ctx context.Context, cron *cdiv1.DataImportCron) e
 	return nil
 }
 
-// deleteDataSource deletes the cron's DataSource, before the claim that it names.
-func (c *controller) deleteDataSource(ctx context.Context, cron *cdiv1.DataImportCron) error {
-	source := &cdiv1.DataSource{}
-	err := c.live.Get(ctx, client.ObjectKey{Namespace: cron.Namespace, Name: cron.Spec.ManagedDataSource}, source)
-	if err == nil && source.Labels[golden.LabelCron] == cron.Name {
-		err = c.client.Delete(ctx, source, client.Preconditions{UID: &source.UID})
+// deleteDataSources deletes the cron's DataSources, before the claims that they name. An edit may have
+// left it more than one.
+func (c *controller) deleteDataSources(ctx context.Context, cron *cdiv1.DataImportCron) error {
+	var sources cdiv1.DataSourceList
+	if err := c.live.List(ctx, &sources, client.InNamespace(cron.Namespace), client.MatchingLabels{golden.LabelCron: cron.Name}); err != nil {
+		return fmt.Errorf("listing the DataSources of the cron: %w", err)
 	}
-	return wrap(client.IgnoreNotFound(err), "deleting DataSource %s", cron.Spec.ManagedDataSource)
+	for i := range sources.Items {
+		source := &sources.Items[i]
+		if err := c.client.Delete(ctx, source, client.Preconditions{UID: &source.UID}); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("deleting DataSource %s: %w", source.Name, err)
+		}
+	}
+	return nil
 }

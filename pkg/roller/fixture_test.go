@@ -69,6 +69,7 @@ func aClaim(revision *golden.Revision, changes ...func(*goldenClaim)) *goldenCla
 	if err != nil {
 		return nil
 	}
+	claim.CreationTimestamp = metav1.NewTime(start())
 	claim.UID = types.UID("uid of " + claim.Name)
 	claim.Status.Phase = corev1.ClaimPending
 	c := &goldenClaim{PersistentVolumeClaim: claim, revision: revision}

@@ -1,8 +1,6 @@
 package roller
 
 import (
-	"time"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,7 +15,8 @@ type goldenClaim struct {
 	revision *golden.Revision
 	// imp is the import that fills it; nil while there is none of its own.
 	imp *v1alpha1.VMDiskImport
-	// handedOver says that an import which is gone has filled its volume.
+	// handedOver says that its volume tells that it was filled for it: by an import which is gone, or
+	// by a driver that has copied a claim.
 	handedOver bool
 }
 
@@ -43,8 +42,8 @@ func (c *goldenClaim) result() (digest string, ok bool) {
 	switch {
 	case c.Status.Phase != corev1.ClaimBound || c.going():
 		return "", false
-	case c.revision.Claim != nil || c.handedOver:
-		return unknownDigest, true // the CSI driver has copied it before it bound it
+	case c.handedOver:
+		return unknownDigest, true
 	case c.imp == nil || c.imp.Status.Phase != v1alpha1.PhaseSucceeded || c.imp.Status.VolumeName != c.Spec.VolumeName:
 		return "", false
 	case c.imp.Status.Result == nil || c.imp.Status.Result.Digest == "":
@@ -71,15 +70,6 @@ func (c *goldenClaim) with(annotations map[string]string) *corev1.PersistentVolu
 		metav1.SetMetaDataAnnotation(&claim.ObjectMeta, key, value)
 	}
 	return claim
-}
-
-// lastUse is when the claim last became the current one; zero when it never did.
-func (c *goldenClaim) lastUse() time.Time {
-	at, err := time.Parse(time.RFC3339Nano, c.Annotations[golden.AnnotationLastUseTime])
-	if err != nil {
-		return time.Time{}
-	}
-	return at
 }
 
 // failed reports whether the import of the claim has given up.

@@ -10,19 +10,14 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/golden"
 )
-
-// annotationPopulatedFrom is on a volume that the populator has handed over.
-const annotationPopulatedFrom = "gild.dev/populated-from"
 
 // observer sees the world of a cron. The cache may be behind; live never is.
 type observer struct {
@@ -35,7 +30,7 @@ type observer struct {
 func (o *observer) observe(ctx context.Context, cron *cdiv1.DataImportCron) (*world, error) {
 	w := &world{cron: cron, now: o.clock.Now()}
 	readRevisions(w)
-	for _, look := range []func(context.Context, *world) error{o.seeClaims, o.seeDataSource, o.seeOrigin, o.seeClass, o.seeProfile} {
+	for _, look := range []func(context.Context, *world) error{o.seeClaims, o.seeDataSource, o.seeFormer, o.seeOrigin, o.seeClass, o.seeProfile} {
 		if err := look(ctx, w); err != nil {
 			return nil, err
 		}
@@ -71,7 +66,7 @@ func (o *observer) seeClaims(ctx context.Context, w *world) error {
 		return fmt.Errorf("listing golden claims: %w", err)
 	}
 	for i := range claims.Items {
-		claim, ok := asGolden(&claims.Items[i])
+		claim, ok := asGolden(&claims.Items[i], w.cron.Name)
 		if !ok {
 			continue
 		}
@@ -84,57 +79,23 @@ func (o *observer) seeClaims(ctx context.Context, w *world) error {
 	return nil
 }
 
-// asGolden reads a claim with the cron's label. One without a revision was not made by us.
-func asGolden(claim *corev1.PersistentVolumeClaim) (*goldenClaim, bool) {
+// asGolden reads a golden claim of a cron. One without its label, without a revision, or with another
+// source than claimFor gives, was not made by us.
+func asGolden(claim *corev1.PersistentVolumeClaim, cron string) (*goldenClaim, bool) {
 	revision, err := golden.ParseRevision(claim.Annotations[golden.AnnotationRevision])
-	if err != nil {
+	if err != nil || claim.Labels[golden.LabelCron] != cron {
+		return nil, false
+	}
+	copied, ref := claim.Spec.DataSource, claim.Spec.DataSourceRef
+	switch {
+	case revision.Claim != nil:
+		if copied == nil || ptr.Deref(copied.APIGroup, "") != "" || copied.Kind != "PersistentVolumeClaim" || copied.Name != revision.Claim.Name {
+			return nil, false
+		}
+	case ref == nil || ptr.Deref(ref.APIGroup, "") != golden.Group || ref.Kind != golden.CronKind || ref.Name != cron || ptr.Deref(ref.Namespace, claim.Namespace) != claim.Namespace:
 		return nil, false
 	}
 	return &goldenClaim{PersistentVolumeClaim: claim, revision: revision}, true
-}
-
-// seeImport reads the import of a claim that is not verified yet.
-func (o *observer) seeImport(ctx context.Context, claim *goldenClaim) error {
-	if claim.verified() || claim.revision.Claim != nil {
-		return nil
-	}
-	imp, err := readImport(ctx, o.cache, claim)
-	if err != nil {
-		return err
-	}
-	claim.imp = imp
-	if _, filled := claim.result(); filled || claim.Status.Phase != corev1.ClaimBound {
-		return nil
-	}
-	// It is bound, but not by its import as far as we see: now the record itself decides.
-	if claim.imp, err = readImport(ctx, o.live, claim); err != nil || claim.imp != nil {
-		return err
-	}
-	pv := &corev1.PersistentVolume{}
-	if err := o.live.Get(ctx, types.NamespacedName{Name: claim.Spec.VolumeName}, pv); err != nil {
-		return wrap(client.IgnoreNotFound(err), "reading the volume of %s", claim.Name)
-	}
-	claim.handedOver = isHandedOver(pv, claim.PersistentVolumeClaim)
-	return nil
-}
-
-// isHandedOver reports whether a volume was filled for a claim: the populator says what with, and
-// one that is older than the claim was filled for another.
-func isHandedOver(pv *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim) bool {
-	ref := claim.Spec.DataSourceRef
-	return ref != nil && pv.Annotations[annotationPopulatedFrom] == claim.Namespace+"/"+ref.Name && !pv.CreationTimestamp.Before(&claim.CreationTimestamp)
-}
-
-// readImport reads the import of this very claim; nil when there is none.
-func readImport(ctx context.Context, reader client.Reader, claim *goldenClaim) (*v1alpha1.VMDiskImport, error) {
-	imp := &v1alpha1.VMDiskImport{}
-	if err := reader.Get(ctx, client.ObjectKeyFromObject(claim), imp); err != nil {
-		return nil, wrap(client.IgnoreNotFound(err), "reading the import of %s", claim.Name)
-	}
-	if imp.Spec.ClaimRef.UID != claim.UID || !metav1.IsControlledBy(imp, claim) {
-		return nil, nil
-	}
-	return imp, nil
 }
 
 func (o *observer) seeDataSource(ctx context.Context, w *world) error {
@@ -154,6 +115,29 @@ func (o *observer) seeDataSource(ctx context.Context, w *world) error {
 	}
 	if other.Spec.ManagedDataSource == source.Name {
 		w.rival = manager
+	}
+	return nil
+}
+
+// seeFormer reads the DataSources that bear the cron's label under another name than the cron manages
+// now. Those that another cron manages are that one's to take over.
+func (o *observer) seeFormer(ctx context.Context, w *world) error {
+	var sources cdiv1.DataSourceList
+	if err := o.cache.List(ctx, &sources, client.InNamespace(w.cron.Namespace), client.MatchingLabels{golden.LabelCron: w.cron.Name}); err != nil {
+		return fmt.Errorf("listing the DataSources of the cron: %w", err)
+	}
+	for i := range sources.Items {
+		source := &sources.Items[i]
+		if source.Name == w.cron.Spec.ManagedDataSource || !source.DeletionTimestamp.IsZero() {
+			continue
+		}
+		var heirs cdiv1.DataImportCronList
+		if err := o.cache.List(ctx, &heirs, client.InNamespace(w.cron.Namespace), client.MatchingFields{indexManaged: source.Name}); err != nil {
+			return fmt.Errorf("listing the crons of DataSource %s: %w", source.Name, err)
+		}
+		if len(heirs.Items) == 0 {
+			w.former = append(w.former, source)
+		}
 	}
 	return nil
 }
@@ -221,7 +205,7 @@ func (o *observer) seeProfile(ctx context.Context, w *world) error {
 }
 
 // seeUsers reads who may use golden claims of a namespace, from the API server itself: what is deleted
-// by mistake does not come back.
+// by mistake does not come back. Another namespace has no say: what it names would fill the quota here.
 func (o *observer) seeUsers(ctx context.Context, namespace string) (*users, error) {
 	var claims corev1.PersistentVolumeClaimList
 	var pods corev1.PodList
@@ -229,7 +213,7 @@ func (o *observer) seeUsers(ctx context.Context, namespace string) (*users, erro
 	err := errors.Join(
 		o.live.List(ctx, &claims, client.InNamespace(namespace)),
 		o.live.List(ctx, &pods, client.InNamespace(namespace)),
-		o.live.List(ctx, &sources),
+		o.live.List(ctx, &sources, client.InNamespace(namespace)),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("looking for users of golden claims: %w", err)

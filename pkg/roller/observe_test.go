@@ -7,8 +7,10 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/golden"
 )
 
 // TestBoundClaimWithoutAnImport has the import of a claim deleted right after the hand-over: the volume
@@ -65,4 +67,62 @@ func TestImportOfAnotherClaimProvesNothing(t *testing.T) {
 	require.NoError(t, c.store.Status().Update(t.Context(), &claim))
 	c.run(10)
 	require.Nil(t, c.dataSource())
+}
+
+// TestCopyIsBoundToAnyVolume has Kubernetes bind a claim that is to be a copy: only a volume that the
+// driver made for it holds one.
+func TestCopyIsBoundToAnyVolume(t *testing.T) {
+	origin := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "gold", UID: "7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10"}}
+	copied := &golden.Revision{Digest: "uid:" + string(origin.UID), Claim: &golden.Claim{Namespace: namespace, Name: origin.Name, UID: origin.UID}}
+	for _, test := range []struct {
+		name string
+		edit func(*corev1.PersistentVolume)
+		want bool
+	}{
+		{"made for it", func(*corev1.PersistentVolume) {}, true},
+		{"made by hand", func(pv *corev1.PersistentVolume) { pv.Annotations = nil }, false},
+		{"not of a CSI driver", func(pv *corev1.PersistentVolume) { pv.Spec.CSI = nil }, false},
+		{"older", func(pv *corev1.PersistentVolume) {
+			pv.CreationTimestamp = metav1.NewTime(pv.CreationTimestamp.Add(-time.Second))
+		}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newCluster(t, desiring(testCron(), copied), testClass("fast", annotationDefault), origin.DeepCopy())
+			c.stuck = true
+			c.run(3)
+			claim := &corev1.PersistentVolumeClaim{}
+			name := golden.ClaimName("fedora", copied.Digest)
+			require.True(t, c.find(claim, name))
+			pv := &corev1.PersistentVolume{
+				ObjectMeta: metav1.ObjectMeta{Name: "pv-" + string(claim.UID), CreationTimestamp: claim.CreationTimestamp, Annotations: map[string]string{annotationProvisionedBy: "csi.example.org"}},
+				Spec:       corev1.PersistentVolumeSpec{PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: "csi.example.org"}}},
+			}
+			test.edit(pv)
+			require.NoError(t, c.store.Create(t.Context(), pv))
+			claim.Spec.VolumeName = pv.Name
+			require.NoError(t, c.store.Update(t.Context(), claim))
+			claim.Status.Phase = corev1.ClaimBound
+			require.NoError(t, c.store.Status().Update(t.Context(), claim))
+			c.run(10)
+			require.Equal(t, test.want, c.holds(copied)())
+			if !test.want {
+				require.Nil(t, c.dataSource())
+				require.Equal(t, reasonForeignVolume, conditionOf(c.cron(), "Progressing").Reason)
+			}
+		})
+	}
+}
+
+// TestImportOfAnotherSourceProvesNothing has an import fill the claim from somewhere else.
+func TestImportOfAnotherSourceProvesNothing(t *testing.T) {
+	claim := aClaim(revisionOf("a"))
+	for _, of := range []v1alpha1.ImageReference{{Kind: golden.CronKind, Name: "fedora-cron"}, {Kind: golden.CronKind, Name: "debian-cron"}, {Kind: "VMDiskImage", Name: "fedora-cron"}} {
+		imp := &v1alpha1.VMDiskImport{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: claim.Name, OwnerReferences: []metav1.OwnerReference{{Name: claim.Name, UID: claim.UID, Controller: ptr.To(true)}}},
+			Spec:       v1alpha1.VMDiskImportSpec{ClaimRef: v1alpha1.ClaimReference{UID: claim.UID}, ImageRef: of},
+		}
+		read, err := readImport(t.Context(), newStore(t, imp), claim)
+		require.NoError(t, err)
+		require.Equal(t, of.Name == "fedora-cron" && of.Kind == golden.CronKind, read != nil, of)
+	}
 }

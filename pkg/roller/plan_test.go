@@ -1,6 +1,7 @@
 package roller
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 
@@ -65,7 +67,7 @@ func TestDecide(t *testing.T) {
 			w.cron.Spec.Template.Spec.Storage.Resources.Requests = nil
 			return w
 		}(), want: []string{"record"}, progressing: reasonTemplate, upToDate: reasonOutdated},
-		{name: "claim made, no import yet", world: worldOf(a, aClaim(a)), want: []string{"record"}, progressing: reasonScheduled, upToDate: reasonOutdated},
+		{name: "claim made, no import yet", world: worldOf(a, aClaim(a)), want: []string{"record"}, progressing: reasonScheduled, upToDate: reasonOutdated, again: importWait},
 		{name: "import waits", world: worldOf(a, aClaim(a, importing(v1alpha1.PhaseQueued, 0))), want: []string{"record"}, progressing: reasonScheduled, upToDate: reasonOutdated},
 		{name: "import runs", world: worldOf(a, aClaim(a, importing(v1alpha1.PhaseImporting, 1))), want: []string{"record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
 		{name: "import done, not bound", world: worldOf(a, aClaim(a, importing(v1alpha1.PhaseSucceeded, 1))), want: []string{"record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
@@ -140,6 +142,18 @@ func TestDecide(t *testing.T) {
 			newer := aClaim(b, goodSince(time.Minute))
 			return worldOf(a, aClaim(a, goodSince(0)), newer).settled(newer, b)
 		}(), want: []string{"repoint fedora to " + nameA}, progressing: reasonNoImport, upToDate: reasonUpToDate, isUp: true},
+		{name: "the newest claim was deleted, the DataSource pointed to an older one meanwhile", world: func() *world {
+			good := goodA()
+			w := worldOf(b, good, aClaim(b, importing(v1alpha1.PhaseImporting, 1))).settled(good, b)
+			w.cron.Status.LastImportedPVC.Name = nameB
+			return w
+		}(), want: []string{"record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
+		{name: "the cron was labelled while a newer revision is imported", world: func() *world {
+			good := goodA()
+			w := worldOf(b, good, aClaim(b, importing(v1alpha1.PhaseImporting, 1))).settled(good, a)
+			w.cron.Labels = map[string]string{"instancetype.kubevirt.io/default-preference": "fedora"}
+			return w
+		}(), want: []string{"touch " + nameA, "record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
 		{name: "the same bytes", world: func() *world {
 			good := goodA()
 			return worldOf(b, good, aClaim(b, filled(good.Annotations[golden.AnnotationVerified]))).settled(good, a)
@@ -227,12 +241,12 @@ func TestDecide(t *testing.T) {
 			w.origin = &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "gold", UID: copied.Claim.UID}}
 			return w
 		}(), want: []string{"create fedora-7f0a7f0e-8a5", "record"}, progressing: reasonScheduled, upToDate: reasonOutdated},
-		{name: "a claim that is copied is gone", world: worldOf(copied), want: []string{"record"}, progressing: reasonSourceGone, upToDate: reasonOutdated},
+		{name: "a claim that is copied is gone", world: worldOf(copied), want: []string{"record"}, progressing: reasonSourceGone, upToDate: reasonOutdated, again: askAgain},
 		{name: "a claim that is copied was made anew", world: func() *world {
 			w := worldOf(copied)
 			w.origin = &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "gold", UID: "another"}}
 			return w
-		}(), want: []string{"record"}, progressing: reasonSourceGone, upToDate: reasonOutdated},
+		}(), want: []string{"record"}, progressing: reasonSourceGone, upToDate: reasonOutdated, again: askAgain},
 		{name: "a claim of another namespace", world: worldOf(elsewhere), want: []string{"record"}, progressing: reasonNotSupported, upToDate: reasonOutdated},
 		{name: "a copy waits for a consumer that never comes", world: func() *world {
 			w := worldOf(copied)
@@ -246,7 +260,7 @@ func TestDecide(t *testing.T) {
 			claim, err := claimFor(w.cron, copied, "fast", nil, nil)
 			require.NoError(t, err)
 			claim.Status.Phase = corev1.ClaimBound
-			w.claims = []*goldenClaim{{PersistentVolumeClaim: claim, revision: copied}}
+			w.claims = []*goldenClaim{{PersistentVolumeClaim: claim, revision: copied, handedOver: true}}
 			return w
 		}(), want: []string{"verify fedora-7f0a7f0e-8a5", "record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
 	} {
@@ -284,6 +298,71 @@ func TestSourceChangedAsksForAPoll(t *testing.T) {
 	require.NotContains(t, p.cron.Annotations, golden.AnnotationPollNow)
 }
 
+// TestSourceThatKeepsChanging has each poll find another state than the import after it: polls are asked
+// for later and later, once for each failure, until an import succeeds.
+func TestSourceThatKeepsChanging(t *testing.T) {
+	w := worldOf(revisionOf("a"), aClaim(revisionOf("a"), failing(reasonSourceChanged, 0)))
+	failure := w.claims[0]
+	var waits []time.Duration
+	for i := range 9 {
+		failure.imp.UID = types.UID(fmt.Sprintf("import-%d", i))
+		failure.imp.Status.LastFailure.Time = metav1.NewTime(w.now)
+		want := "source-changed-aaaaaaaaaaaa-" + string(failure.imp.UID)
+		began := w.now
+		for range 3 {
+			p := decide(w)
+			w.cron = p.cron
+			if w.cron.Annotations[golden.AnnotationPollNow] == want {
+				break
+			}
+			w.now = w.now.Add(p.again)
+			failure.Annotations[annotationFailures] = failures{Count: 1, Last: string(failure.imp.UID) + began.Format(" "+time.RFC3339)}.String()
+		}
+		require.Equal(t, want, w.cron.Annotations[golden.AnnotationPollNow])
+		waits = append(waits, w.now.Sub(began))
+		p := decide(w)
+		for j := range p.steps {
+			require.NotEqual(t, restartImport, p.steps[j].do, "a poll comes before the next try")
+		}
+	}
+	m := time.Minute
+	require.Equal(t, []time.Duration{0, m, 2 * m, 4 * m, 8 * m, 16 * m, 32 * m, 60 * m, 60 * m}, waits)
+
+	metav1.SetMetaDataAnnotation(&w.cron.ObjectMeta, golden.AnnotationPollNow, "by a user")
+	require.Equal(t, "by a user", decide(w).cron.Annotations[golden.AnnotationPollNow], "a poll is asked for once")
+
+	good := aClaim(revisionOf("a"), goodSince(time.Hour))
+	w.claims = []*goldenClaim{good}
+	require.NotContains(t, decide(w.pointed(good)).cron.Annotations, annotationSourceChanges)
+}
+
+// TestPolledIsNotImported has a poll find the same digest with other validators: the publisher has
+// uploaded the file, and its checksums not yet.
+func TestPolledIsNotImported(t *testing.T) {
+	a := revisionOf("a")
+	polled := revisionOf("a")
+	polled.Pin = &v1alpha1.Pin{ETag: `"newer"`, Length: 8}
+	good := aClaim(a, goodSince(time.Hour))
+	require.Empty(t, decide(worldOf(polled, good).settled(good, a)).steps)
+	require.Equal(t, a.String(), decide(worldOf(polled, good).pointed(good)).cron.Annotations[golden.AnnotationImported])
+
+	// The same bytes were imported under another digest before.
+	b := revisionOf("b")
+	polled.Digest = b.Digest
+	require.Equal(t, b.String(), decide(worldOf(polled, good).settled(good, b)).cron.Annotations[golden.AnnotationImported])
+
+	// They are now.
+	same := aClaim(b, filled(good.Annotations[golden.AnnotationVerified]))
+	require.Equal(t, b.String(), decide(worldOf(b, good, same).settled(good, a)).cron.Annotations[golden.AnnotationImported])
+}
+
+// TestNoImportIsTold has something keep the populator from making the import of a claim.
+func TestNoImportIsTold(t *testing.T) {
+	w := worldOf(revisionOf("a"), aClaim(revisionOf("a")))
+	w.now = start().Add(importWait)
+	require.Equal(t, "Import is scheduled: claim "+nameOf("a")+" has no import yet; its events say why", conditionOf(decide(w).cron, cdiv1.DataImportCronProgressing).Message)
+}
+
 func TestProgressingTellsWhy(t *testing.T) {
 	p := decide(worldOf(revisionOf("a"), aClaim(revisionOf("a"), failing("NotFound", 10*time.Second))))
 	require.Equal(t, "Import failed: it broke; try 2 starts at 2026-11-21T12:00:50Z", conditionOf(p.cron, cdiv1.DataImportCronProgressing).Message)
@@ -311,15 +390,23 @@ func TestRecord(t *testing.T) {
 	require.Equal(t, a.String(), p.cron.Annotations[golden.AnnotationImported])
 }
 
-// TestUsesAreOrdered has clocks that go back or stand still.
+// TestUsesAreOrdered has clocks that differ, go back or were lied about.
 func TestUsesAreOrdered(t *testing.T) {
-	ahead := aClaim(revisionOf("a"), goodSince(-time.Hour))
-	w := worldOf(revisionOf("b"), ahead, aClaim(revisionOf("b"), filled("sha256:x")))
-	p := decide(w)
-	require.Equal(t, "verify "+nameOf("b"), p.steps[0].String())
-	at, err := time.Parse(time.RFC3339Nano, p.steps[0].claim.Annotations[golden.AnnotationLastUseTime])
-	require.NoError(t, err)
-	require.Equal(t, start().Add(time.Hour).Add(time.Nanosecond), at)
+	for use, want := range map[string]time.Time{
+		start().Add(-time.Hour).Format(time.RFC3339Nano):       start(),
+		start().Add(30 * time.Second).Format(time.RFC3339Nano): start().Add(30 * time.Second).Add(time.Nanosecond),
+		start().Add(2 * time.Minute).Format(time.RFC3339Nano):  start(),
+		"9999-12-31T23:59:59.999999999Z":                       start(),
+		"soon":                                                 start(),
+	} {
+		other := aClaim(revisionOf("a"), goodSince(0))
+		other.Annotations[golden.AnnotationLastUseTime] = use
+		p := decide(worldOf(revisionOf("b"), other, aClaim(revisionOf("b"), filled("sha256:x"))))
+		require.Equal(t, "verify "+nameOf("b"), p.steps[0].String())
+		at, err := time.Parse(time.RFC3339Nano, p.steps[0].claim.Annotations[golden.AnnotationLastUseTime])
+		require.NoError(t, err)
+		require.Equal(t, want, at, use)
+	}
 }
 
 func TestRetryAfter(t *testing.T) {

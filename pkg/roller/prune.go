@@ -24,7 +24,7 @@ func (d *decision) outdatedClaims(current *goldenClaim) []step {
 		return c == current || !c.verified() || c.going() || c.worthless()
 	})
 	slices.SortStableFunc(others, func(a, b *goldenClaim) int {
-		return cmp.Or(b.lastUse().Compare(a.lastUse()), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(d.lastUse(b).Compare(d.lastUse(a)), cmp.Compare(a.Name, b.Name))
 	})
 	keep := max(int(ptr.Deref(spec.ImportsToKeep, keepByDefault)), 1) - 1
 	var steps []step

@@ -111,7 +111,7 @@ func TestClaimInUseStays(t *testing.T) {
 		{"was mounted", pod(namespace, corev1.PodSucceeded), false},
 		{"a claim of its name is mounted elsewhere", pod("other", corev1.PodRunning), false},
 		{"named by another DataSource", source(namespace, "pinned", namespace), true},
-		{"named by a DataSource of another namespace", source("other", "pinned", namespace), true},
+		{"named by a DataSource of another namespace", source("other", "pinned", namespace), false},
 		{"a claim of its name elsewhere is named", source("other", "pinned", "other"), false},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -293,3 +293,113 @@ func TestTransitionTimes(t *testing.T) {
 	steady(before, after)
 	require.True(t, conditionOf(after, cdiv1.DataImportCronProgressing).LastTransitionTime.Equal(ptr.To(metav1.NewTime(start().Add(2*time.Minute)))))
 }
+
+// TestLabelsFollowTheCronWhileAnImportIsStuck has a DataSource take the labels of the claim that it
+// names, as pkg/datasource sees to it: that and the roller come to the same.
+func TestLabelsFollowTheCronWhileAnImportIsStuck(t *testing.T) {
+	const preference = "instancetype.kubevirt.io/default-preference"
+	c := rolled(t, func(cron *cdiv1.DataImportCron) { cron.Labels = map[string]string{preference: "fedora.38"} })
+	c.stuck = true
+	c.want(revisionOf("b"))
+	c.run(5)
+	c.edit(func(cron *cdiv1.DataImportCron) { cron.Labels[preference] = "fedora.39" })
+	copyLabel := func() {
+		source, claim := c.dataSource(), &corev1.PersistentVolumeClaim{}
+		require.True(t, c.find(claim, source.Spec.Source.PVC.Name))
+		if source.Labels[preference] != claim.Labels[preference] {
+			source.Labels[preference] = claim.Labels[preference]
+			require.NoError(t, c.store.Update(t.Context(), source))
+		}
+	}
+	c.eachRound = copyLabel
+	c.run(20)
+	writes := c.writes
+	c.run(20)
+	require.Equal(t, writes, c.writes)
+	require.Equal(t, "fedora.39", c.dataSource().Labels[preference])
+}
+
+// TestForgedClaimIsNotOurs has somebody make a claim with the marks of a golden claim.
+func TestForgedClaimIsNotOurs(t *testing.T) {
+	forge := func(edit func(*corev1.PersistentVolumeClaim)) *corev1.PersistentVolumeClaim {
+		claim := aClaim(revisionOf("a"), goodSince(0)).PersistentVolumeClaim
+		edit(claim)
+		return claim
+	}
+	_, genuine := asGolden(forge(func(*corev1.PersistentVolumeClaim) {}), "fedora-cron")
+	require.True(t, genuine)
+	copied := &golden.Revision{Digest: "uid:7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10", Claim: &golden.Claim{Namespace: namespace, Name: "gold", UID: "7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10"}}
+	_, genuine = asGolden(aClaim(copied).PersistentVolumeClaim, "fedora-cron")
+	require.True(t, genuine)
+	for name, claim := range map[string]*corev1.PersistentVolumeClaim{
+		"no source":         forge(func(c *corev1.PersistentVolumeClaim) { c.Spec.DataSourceRef = nil }),
+		"another cron":      forge(func(c *corev1.PersistentVolumeClaim) { c.Spec.DataSourceRef.Name = "debian-cron" }),
+		"another kind":      forge(func(c *corev1.PersistentVolumeClaim) { c.Spec.DataSourceRef.Kind = "VolumeImportSource" }),
+		"another group":     forge(func(c *corev1.PersistentVolumeClaim) { c.Spec.DataSourceRef.APIGroup = nil }),
+		"another namespace": forge(func(c *corev1.PersistentVolumeClaim) { c.Spec.DataSourceRef.Namespace = ptr.To("other") }),
+		"another label":     forge(func(c *corev1.PersistentVolumeClaim) { c.Labels[golden.LabelCron] = "debian-cron" }),
+		"a copy of nothing": forge(func(c *corev1.PersistentVolumeClaim) { c.Annotations[golden.AnnotationRevision] = copied.String() }),
+		"a copy of another": forge(func(c *corev1.PersistentVolumeClaim) {
+			c.Annotations[golden.AnnotationRevision] = copied.String()
+			c.Spec.DataSource = &corev1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "another"}
+		}),
+	} {
+		_, genuine := asGolden(claim, "fedora-cron")
+		require.False(t, genuine, name)
+	}
+
+	forged := forge(func(c *corev1.PersistentVolumeClaim) { c.Spec.DataSourceRef = nil })
+	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault), forged)
+	c.settle(c.holds(revisionOf("a")))
+	require.NotEqual(t, forged.Name, c.dataSource().Spec.Source.PVC.Name)
+}
+
+// TestManagedDataSourceIsEdited has a cron manage another DataSource from then on.
+func TestManagedDataSourceIsEdited(t *testing.T) {
+	for _, test := range []struct {
+		policy cdiv1.DataImportCronRetentionPolicy
+		heir   bool
+		stays  bool
+		labels map[string]string
+	}{
+		{policy: cdiv1.DataImportCronRetainAll, stays: true},
+		{policy: cdiv1.DataImportCronRetainNone},
+		{policy: cdiv1.DataImportCronRetainNone, heir: true, stays: true, labels: map[string]string{golden.LabelCron: "fedora-cron", golden.LabelCleanup: "true"}},
+	} {
+		c := rolled(t, func(cron *cdiv1.DataImportCron) { cron.Spec.RetentionPolicy = &test.policy })
+		if test.heir {
+			heir := testCron()
+			heir.Name, heir.UID = "heir", "heir-uid"
+			require.NoError(t, c.store.Create(t.Context(), heir))
+		}
+		c.edit(func(cron *cdiv1.DataImportCron) { cron.Spec.ManagedDataSource = "other" })
+		c.run(10)
+		other := &cdiv1.DataSource{}
+		require.True(t, c.find(other, "other"))
+		require.Equal(t, nameOf("a"), other.Spec.Source.PVC.Name)
+		require.Equal(t, test.stays, c.dataSource() != nil, test.policy)
+		if test.stays {
+			require.Equal(t, nameOf("a"), c.dataSource().Spec.Source.PVC.Name)
+			require.Equal(t, test.labels, c.dataSource().Labels)
+		}
+		writes := c.writes
+		c.run(10)
+		require.Equal(t, writes, c.writes)
+		require.NoError(t, c.store.Delete(t.Context(), c.cron()))
+		c.run(3)
+		require.Equal(t, test.policy == cdiv1.DataImportCronRetainAll, c.find(other, "other"))
+	}
+}
+
+// TestFormerDataSourceStaysUntilTheNextIsPointed has the next one be somebody else's at first.
+func TestFormerDataSourceStaysUntilTheNextIsPointed(t *testing.T) {
+	c := rolled(t, func(cron *cdiv1.DataImportCron) { cron.Spec.RetentionPolicy = ptr.To(cdiv1.DataImportCronRetainNone) })
+	theirs := &cdiv1.DataSource{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "other"}}
+	require.NoError(t, c.store.Create(t.Context(), theirs))
+	c.edit(func(cron *cdiv1.DataImportCron) { cron.Spec.ManagedDataSource = "other" })
+	c.run(10)
+	require.NotNil(t, c.dataSource())
+	require.NoError(t, c.store.Delete(t.Context(), theirs))
+	c.run(10)
+	require.Nil(t, c.dataSource())
+}

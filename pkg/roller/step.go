@@ -27,6 +27,10 @@ const (
 	touchClaim verb = "touch"
 	// repoint has the DataSource name another claim.
 	repoint verb = "repoint"
+	// dropSource deletes a DataSource that the cron managed before.
+	dropSource verb = "drop source"
+	// freeSource takes our labels from a DataSource that the cron managed before.
+	freeSource verb = "free source"
 	// recordCron writes the cron: its status and annotations.
 	recordCron verb = "record"
 	// pruneClaim deletes a claim that was good, unless it is in use.
@@ -42,8 +46,10 @@ type step struct {
 	claim *corev1.PersistentVolumeClaim
 	// imp is deleted.
 	imp *v1alpha1.VMDiskImport
-	// dataSource is what shall be; without a UID it is created.
+	// dataSource is what shall be, without a UID it is created; or what is deleted.
 	dataSource *cdiv1.DataSource
+	// seenSource is the DataSource that is freed.
+	seenSource *cdiv1.DataSource
 	// tell is the event on the cron once the step is done; none without a reason.
 	tell event
 	// result is counted by gild_golden_imports_total once the step is done; empty for none.
@@ -57,6 +63,8 @@ func (s *step) String() string {
 		return string(s.do) + " " + s.seen.Name
 	case s.claim != nil:
 		return string(s.do) + " " + s.claim.Name
+	case s.do == dropSource, s.do == freeSource:
+		return string(s.do) + " " + s.dataSource.Name
 	case s.dataSource != nil:
 		return string(s.do) + " " + s.dataSource.Name + " to " + s.dataSource.Spec.Source.PVC.Name
 	}

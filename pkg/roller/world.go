@@ -26,6 +26,8 @@ type world struct {
 	taken []string
 	// dataSource is the one that the cron manages; nil when there is none.
 	dataSource *cdiv1.DataSource
+	// former are the DataSources that the cron has managed before it was edited.
+	former []*cdiv1.DataSource
 	// rival is another cron that manages the DataSource; empty when there is none.
 	rival string
 	// class is the StorageClass that golden claims should have; empty when there is none.
@@ -68,16 +70,23 @@ func (w *world) current() *goldenClaim {
 // nil when there is none.
 func (w *world) holder() *goldenClaim {
 	current := w.current()
-	if current != nil && w.onClass(current) && (current.revision.Digest == w.desired.Digest || w.isImported(w.desired)) {
+	if current != nil && w.onClass(current) && (current.revision.Digest == w.desired.Digest || w.isLast(current) && w.isImported(w.desired)) {
 		return current
 	}
 	var best *goldenClaim
 	for _, claim := range w.claims {
-		if claim.good() && claim.revision.Digest == w.desired.Digest && w.onClass(claim) && (best == nil || claim.lastUse().After(best.lastUse())) {
+		if claim.good() && claim.revision.Digest == w.desired.Digest && w.onClass(claim) && (best == nil || w.lastUse(claim).After(w.lastUse(best))) {
 			best = claim
 		}
 	}
 	return best
+}
+
+// isLast reports whether a claim is the one that the last import has led to. One that the DataSource
+// was pointed to meanwhile holds what it holds.
+func (w *world) isLast(claim *goldenClaim) bool {
+	last := w.cron.Status.LastImportedPVC
+	return last != nil && last.Namespace == claim.Namespace && last.Name == claim.Name
 }
 
 // isImported reports whether the import of a revision has succeeded last.
@@ -110,9 +119,22 @@ func (w *world) pending() *goldenClaim {
 func (w *world) newestUse(but *goldenClaim) time.Time {
 	var newest time.Time
 	for _, claim := range w.claims {
-		if claim != but && claim.lastUse().After(newest) {
-			newest = claim.lastUse()
+		if at := w.lastUse(claim); claim != but && at.After(newest) {
+			newest = at
 		}
 	}
 	return newest
+}
+
+// clockSkew is how far ahead of us the clock may have been that a use was written with.
+const clockSkew = time.Minute
+
+// lastUse is when a claim last became the current one; zero when it never did, or at a time that is
+// still to come: nothing could be newer than that.
+func (w *world) lastUse(claim *goldenClaim) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, claim.Annotations[golden.AnnotationLastUseTime])
+	if err != nil || at.After(w.now.Add(clockSkew)) {
+		return time.Time{}
+	}
+	return at
 }

@@ -1,0 +1,91 @@
+package roller
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/golden"
+)
+
+const (
+	// annotationPopulatedFrom is on a volume that the populator has handed over.
+	annotationPopulatedFrom = "gild.dev/populated-from"
+	// annotationProvisionedBy is on a volume that was made for a claim, and names who made it.
+	annotationProvisionedBy = "pv.kubernetes.io/provisioned-by"
+)
+
+// seeImport reads the import of a claim that is not verified yet.
+func (o *observer) seeImport(ctx context.Context, claim *goldenClaim) error {
+	switch {
+	case claim.verified():
+		return nil
+	case claim.revision.Claim != nil:
+		return o.seeCopy(ctx, claim)
+	}
+	imp, err := readImport(ctx, o.cache, claim)
+	if err != nil {
+		return err
+	}
+	claim.imp = imp
+	if _, filled := claim.result(); filled || claim.Status.Phase != corev1.ClaimBound {
+		return nil
+	}
+	// It is bound, but not by its import as far as we see: now the record itself decides.
+	if claim.imp, err = readImport(ctx, o.live, claim); err != nil || claim.imp != nil {
+		return err
+	}
+	pv, err := o.volumeOf(ctx, claim)
+	claim.handedOver = pv != nil && isHandedOver(pv, claim.PersistentVolumeClaim)
+	return err
+}
+
+// seeCopy reads the volume of a claim that is bound: Kubernetes binds any that fits, also to a claim
+// that is to be a copy.
+func (o *observer) seeCopy(ctx context.Context, claim *goldenClaim) error {
+	if claim.Status.Phase != corev1.ClaimBound {
+		return nil
+	}
+	pv, err := o.volumeOf(ctx, claim)
+	claim.handedOver = pv != nil && isCopied(pv, claim.PersistentVolumeClaim)
+	return err
+}
+
+// volumeOf reads the volume of a claim; nil when it is gone.
+func (o *observer) volumeOf(ctx context.Context, claim *goldenClaim) (*corev1.PersistentVolume, error) {
+	pv := &corev1.PersistentVolume{}
+	if err := o.live.Get(ctx, types.NamespacedName{Name: claim.Spec.VolumeName}, pv); err != nil {
+		return nil, wrap(client.IgnoreNotFound(err), "reading the volume of %s", claim.Name)
+	}
+	return pv, nil
+}
+
+// isCopied reports whether a CSI driver made a volume for a claim, which it does by copying what the
+// claim names. One that lay about is older, or was made by nobody.
+func isCopied(pv *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim) bool {
+	return pv.Spec.CSI != nil && pv.Annotations[annotationProvisionedBy] != "" && !pv.CreationTimestamp.Before(&claim.CreationTimestamp)
+}
+
+// isHandedOver reports whether a volume was filled for a claim: the populator says what with, and
+// one that is older than the claim was filled for another.
+func isHandedOver(pv *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim) bool {
+	ref := claim.Spec.DataSourceRef
+	return ref != nil && pv.Annotations[annotationPopulatedFrom] == claim.Namespace+"/"+ref.Name && !pv.CreationTimestamp.Before(&claim.CreationTimestamp)
+}
+
+// readImport reads the import of this very claim from its cron; nil when there is none.
+func readImport(ctx context.Context, reader client.Reader, claim *goldenClaim) (*v1alpha1.VMDiskImport, error) {
+	imp := &v1alpha1.VMDiskImport{}
+	if err := reader.Get(ctx, client.ObjectKeyFromObject(claim), imp); err != nil {
+		return nil, wrap(client.IgnoreNotFound(err), "reading the import of %s", claim.Name)
+	}
+	of := imp.Spec.ImageRef
+	if imp.Spec.ClaimRef.UID != claim.UID || !metav1.IsControlledBy(imp, claim) || of.Kind != golden.CronKind || of.Name != claim.Labels[golden.LabelCron] {
+		return nil, nil
+	}
+	return imp, nil
+}
