@@ -101,7 +101,7 @@ func withFiles(a poller.Access, probe func(f files) error) (err error) {
 	f := files{}
 	if len(a.Secret) > 0 {
 		f.secrets = filepath.Join(dir, "secrets")
-		if err := write(f.secrets, a.Secret); err != nil {
+		if err := writeSecret(f.secrets, a.Secret); err != nil {
 			return err
 		}
 	}
@@ -114,17 +114,25 @@ func withFiles(a poller.Access, probe func(f files) error) (err error) {
 	return probe(f)
 }
 
-// write writes the files of one directory. Headers go to one of their own.
-func write(dir string, contents map[string][]byte) error {
-	for _, d := range []string{dir, filepath.Join(dir, "headers")} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return fmt.Errorf("writing the secrets of a source: %w", err)
+// writeSecret writes the files of a Secret. Headers go to a directory of their own.
+func writeSecret(dir string, contents map[string][]byte) error {
+	logins, headers := map[string][]byte{}, map[string][]byte{}
+	for key, content := range contents {
+		if n, ok := strings.CutPrefix(key, credentials.HeaderKeys); ok {
+			headers[n] = content
+			continue
 		}
+		logins[key] = content
+	}
+	return errors.Join(write(dir, logins), write(filepath.Join(dir, "headers"), headers))
+}
+
+// write writes the files of one directory.
+func write(dir string, contents map[string][]byte) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("writing the secrets of a source: %w", err)
 	}
 	for name, content := range contents {
-		if n, ok := strings.CutPrefix(name, credentials.HeaderKeys); ok {
-			name = filepath.Join("headers", n)
-		}
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			return fmt.Errorf("writing the secrets of a source: %w", err)
 		}

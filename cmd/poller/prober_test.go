@@ -173,6 +173,18 @@ func TestProbeHTTPWithSecrets(t *testing.T) {
 	require.Empty(t, left, "secrets are left behind")
 }
 
+// TestProbeHTTPWithAnyNameOfCA: ConfigMaps have keys of all kinds, and none is a header.
+func TestProbeHTTPWithAnyNameOfCA(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	s := serve(t, httptest.NewTLSServer, image)
+	for _, key := range []string{"ca.pem", "headers", "headers.crt"} {
+		access := poller.Access{CAs: map[string][]byte{key: certificateOf(s.Server)}}
+		found, err := prober{}.ProbeHTTP(t.Context(), poller.HTTPRequest{URL: s.URL + "/disk.img", Access: access})
+		require.NoError(t, err, key)
+		require.Equal(t, etag, found.Pin.ETag)
+	}
+}
+
 func TestProbeHTTPFailures(t *testing.T) {
 	for status, reason := range map[int]string{403: "AuthenticationFailed", 404: "NotFound", 410: "NotFound"} {
 		s := serve(t, httptest.NewServer, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })

@@ -27,9 +27,6 @@ const (
 	reasonNotFilled = "NotFilled"
 )
 
-// annotationPopulatedFrom is on a volume that the populator has handed over.
-const annotationPopulatedFrom = "gild.dev/populated-from"
-
 // verdict is what there is to say of a DataSource.
 type verdict struct {
 	ready           bool
@@ -46,8 +43,17 @@ func ready(labels map[string]string) *verdict {
 	return &verdict{ready: true, reason: reasonReady, message: "DataSource is ready to be consumed", labels: labels}
 }
 
-// judge says whether what a DataSource names can be used.
+// judge says whether what a DataSource names can be used. Whoever may read the DataSource need not
+// be allowed to read what it names in another namespace: of that it tells the state alone.
 func judge(v *view) *verdict {
+	found := judgeSource(v)
+	if v.isForeign() {
+		found.labels = nil
+	}
+	return found
+}
+
+func judgeSource(v *view) *verdict {
 	if ref := v.dataSource.Spec.Source.DataSource; ref != nil {
 		switch refused := refusal(v.dataSource, ref); {
 		case refused != nil:
@@ -87,7 +93,7 @@ func judgeClaim(v *view) *verdict {
 		return ready(claim.Labels)
 	case claim.Status.Phase == corev1.ClaimBound && isFilled(v):
 		return ready(claim.Labels)
-	case v.imp != nil && v.imp.Status.Phase == v1alpha1.PhaseFailed:
+	case v.imp != nil && v.imp.Status.Phase == v1alpha1.PhaseFailed && !v.isForeign():
 		return not(string(v.imp.Status.Phase), "Import phase %s: %s", v.imp.Status.Phase, readyMessage(v.imp))
 	case v.imp != nil && v.imp.Status.Phase != "" && v.imp.Status.Phase != v1alpha1.PhaseSucceeded:
 		return not(string(v.imp.Status.Phase), "Import phase %s", v.imp.Status.Phase)
@@ -121,7 +127,7 @@ func isFilled(v *view) bool {
 	case v.imp != nil:
 		return v.imp.Status.Phase == v1alpha1.PhaseSucceeded && v.imp.Status.VolumeName == v.claim.Spec.VolumeName
 	}
-	return v.volume != nil && v.volume.Annotations[annotationPopulatedFrom] == v.claim.Namespace+"/"+v.claim.Spec.DataSourceRef.Name
+	return v.volume != nil && golden.IsHandedOver(v.volume, v.claim)
 }
 
 func readyMessage(imp *v1alpha1.VMDiskImport) string {

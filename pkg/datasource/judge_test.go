@@ -2,6 +2,7 @@ package datasource
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -30,9 +31,11 @@ func volumeSnapshot() cdiv1.DataSourceSource {
 	return cdiv1.DataSourceSource{Snapshot: &cdiv1.DataVolumeSourceSnapshot{Namespace: "vms", Name: "snap"}}
 }
 
+func claimMade() time.Time { return time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC) }
+
 // claim is one in a phase; group is that of its dataSourceRef, empty for none.
 func claim(phase corev1.PersistentVolumeClaimPhase, group string) *corev1.PersistentVolumeClaim {
-	c := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "vms", Name: "disk", UID: "claim-uid"}}
+	c := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "vms", Name: "disk", UID: "claim-uid", CreationTimestamp: metav1.NewTime(claimMade())}}
 	c.Status.Phase = phase
 	if phase == corev1.ClaimBound {
 		c.Spec.VolumeName = "pv"
@@ -59,10 +62,16 @@ func importOf(phase v1alpha1.ImportPhase, volume string) *v1alpha1.VMDiskImport 
 }
 
 func populated(value string) *corev1.PersistentVolume {
-	pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv"}}
+	pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv", CreationTimestamp: metav1.NewTime(claimMade())}}
 	if value != "" {
-		metav1.SetMetaDataAnnotation(&pv.ObjectMeta, annotationPopulatedFrom, value)
+		metav1.SetMetaDataAnnotation(&pv.ObjectMeta, golden.AnnotationPopulatedFrom, value)
 	}
+	return pv
+}
+
+// older is a volume from before its claim.
+func older(pv *corev1.PersistentVolume) *corev1.PersistentVolume {
+	pv.CreationTimestamp = metav1.NewTime(claimMade().Add(-time.Second))
 	return pv
 }
 
@@ -99,6 +108,7 @@ func TestJudge(t *testing.T) {
 		{"bound while the import runs", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimBound, ours), imp: importOf(v1alpha1.PhaseImporting, "")}, "Importing", ""},
 		{"import gone, volume handed over", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimBound, ours), volume: populated("vms/any")}, reasonReady, ""},
 		{"import gone, volume handed over for another source", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimBound, ours), volume: populated("vms/other")}, reasonNotFilled, ""},
+		{"import gone, volume was filled for an older claim", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimBound, ours), volume: older(populated("vms/any"))}, reasonNotFilled, ""},
 		{"import gone, volume not handed over", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimBound, ours), volume: populated("")}, reasonNotFilled, ""},
 		{"import and volume gone", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimBound, ours)}, reasonNotFilled, ""},
 		{"snapshot missing", view{dataSource: source("a", volumeSnapshot())}, reasonNotFound, "Snapshot not found"},
@@ -118,6 +128,46 @@ func TestJudge(t *testing.T) {
 			require.Equal(t, test.reason == reasonReady, got.ready)
 			if test.says != "" {
 				require.Equal(t, test.says, got.message)
+			}
+		})
+	}
+}
+
+// TestOtherNamespaces: a DataSource tells no more than the state of what another namespace has.
+func TestOtherNamespaces(t *testing.T) {
+	labels := map[string]string{"instancetype.kubevirt.io/default-instancetype": "u1.small"}
+	labelled := func(c *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {
+		c.Labels = labels
+		return c
+	}
+	snapshot := snapshotThatIs(true)
+	snapshot.SetLabels(labels)
+	for name, test := range map[string]struct {
+		view                  view
+		reason, says, saysOwn string
+	}{
+		"import failed": {view{dataSource: source("a", pvc("disk")), claim: labelled(claim(corev1.ClaimPending, golden.Group)), imp: importOf(v1alpha1.PhaseFailed, "")},
+			"Failed", "Import phase Failed", "Import phase Failed: ChecksumMismatch: it is another"},
+		"claim ready":    {view{dataSource: source("a", pvc("disk")), claim: labelled(claim(corev1.ClaimBound, ""))}, reasonReady, "", ""},
+		"snapshot ready": {view{dataSource: source("a", volumeSnapshot()), snapshot: snapshot}, reasonReady, "", ""},
+		"behind a pointer": {view{dataSource: source("a", pointer("", "b")), pointed: source("b", pvc("disk")), claim: labelled(claim(corev1.ClaimPending, golden.Group)), imp: importOf(v1alpha1.PhaseFailed, "")},
+			"Failed", "Import phase Failed", "Import phase Failed: ChecksumMismatch: it is another"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			own := judge(&test.view)
+			require.Equal(t, test.reason, own.reason)
+			if test.saysOwn != "" {
+				require.Equal(t, test.saysOwn, own.message)
+			} else {
+				require.Equal(t, labels, own.labels)
+			}
+			test.view.dataSource.Namespace = "other"
+			foreign := judge(&test.view)
+			require.Equal(t, test.reason, foreign.reason)
+			require.Equal(t, own.ready, foreign.ready)
+			require.Empty(t, foreign.labels)
+			if test.says != "" {
+				require.Equal(t, test.says, foreign.message)
 			}
 		})
 	}

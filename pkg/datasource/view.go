@@ -41,6 +41,18 @@ func (v *view) resolved() *cdiv1.DataSourceSource {
 	return &cdiv1.DataSourceSource{}
 }
 
+// isForeign reports whether what is named in the end is in another namespace.
+func (v *view) isForeign() bool {
+	own, namespace := v.dataSource.Namespace, ""
+	switch source := v.resolved(); {
+	case source.PVC != nil:
+		namespace = source.PVC.Namespace
+	case source.Snapshot != nil:
+		namespace = source.Snapshot.Namespace
+	}
+	return orElse(namespace, own) != own
+}
+
 // observe reads all that a judgement needs.
 func (c *controller) observe(ctx context.Context, dataSource *cdiv1.DataSource) (*view, error) {
 	v := &view{dataSource: dataSource}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
@@ -75,8 +76,9 @@ func CheckDigest(digest string) error {
 			return fmt.Errorf("digest %.80q is not sha256: and 64 lower-case hex digits", digest)
 		}
 	case PrefixUID:
-		if len(digits) < nameDigits {
-			return fmt.Errorf("digest %.80q is too short", digest)
+		// It stands in the names of claims.
+		if len(digits) < nameDigits || len(validation.IsDNS1123Label(digits)) > 0 || strings.HasSuffix(digits[:nameDigits], "-") {
+			return fmt.Errorf("digest %.80q is not uid: and the UID of a claim", digest)
 		}
 	default:
 		return fmt.Errorf("digest %.80q begins with neither %s nor %s", digest, PrefixSHA256, PrefixUID)

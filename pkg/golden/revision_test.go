@@ -42,6 +42,10 @@ func TestParseRevisionRefuses(t *testing.T) {
 		"an upper digest":   `{"digest": "` + strings.ToUpper(digest[7:]) + `"}`,
 		"another algorithm": `{"digest": "md5:9f86d081884c7d659a2feaa0c55ad015"}`,
 		"a short UID":       `{"digest": "uid:7f0a"}`,
+		"a UID in capitals": `{"digest": "uid:7F0A7F0E-8A5C-4A0B-9B0E-0D6F1D1F9D10"}`,
+		"a UID with a path": `{"digest": "uid:../../../etc/passwd"}`,
+		"a UID cut badly":   `{"digest": "uid:7f0a7f0e8a5-4a0b"}`,
+		"a long UID":        `{"digest": "uid:` + strings.Repeat("a", 64) + `"}`,
 		"too long":          `{"digest": "` + digest + `", "checksum": "` + strings.Repeat("a", 64<<10) + `"}`,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 
@@ -23,6 +24,9 @@ func (p *poller) find(ctx context.Context, cron *cdiv1.DataImportCron, t task) (
 		}
 	}
 	template := cron.Spec.Template.Spec.Source
+	if strings.HasPrefix(wanted, golden.PrefixUID) && (template == nil || template.PVC == nil) {
+		return finding{}, hopeless(reasonIllegalDigest, "annotation %s names a claim by its UID, and the source of the template is none: write sha256: and 64 hex digits", golden.AnnotationDesiredDigest)
+	}
 	if template != nil && template.PVC != nil {
 		revision, err := p.findClaim(ctx, cron, template.PVC)
 		return finding{revision: revision}, errors.Join(err, matches(revision, wanted))

@@ -239,3 +239,16 @@ func TestChecksumOfTheCronIsMended(t *testing.T) {
 	require.Empty(t, w.polled().Checksum)
 	require.Equal(t, name, w.desired())
 }
+
+// TestClaimByHandForAFile: a UID names claims only.
+func TestClaimByHandForAFile(t *testing.T) {
+	for _, cron := range []*cdiv1.DataImportCron{fileCron(), registryCron()} {
+		cron.Spec.Schedule = ""
+		cron.Annotations[golden.AnnotationDesiredDigest] = "uid:7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10"
+		w := newWorld(t, cron)
+		w.look()
+		w.requireCondition(corev1.ConditionFalse, reasonIllegalDigest, "sha256:")
+		require.NotContains(t, w.cron().Annotations, golden.AnnotationPolled)
+		require.Zero(t, w.site.polls())
+	}
+}
