@@ -36,6 +36,10 @@ func (prober) ProbeHTTP(ctx context.Context, r poller.HTTPRequest) (poller.HTTPF
 		if err != nil {
 			return err
 		}
+		if r.Fresh {
+			found, err = source.ProbeFresh(ctx, r.URL, o)
+			return err
+		}
 		known := source.Revision{ETag: r.Known.ETag, LastModified: r.Known.LastModified, Length: r.Known.Length}
 		found, err = source.Probe(ctx, r.URL, known, o)
 		return err

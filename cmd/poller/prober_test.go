@@ -173,6 +173,15 @@ func TestProbeHTTPWithSecrets(t *testing.T) {
 	require.Empty(t, left, "secrets are left behind")
 }
 
+func TestProbeHTTPFresh(t *testing.T) {
+	s := serve(t, httptest.NewServer, image)
+	found, err := prober{}.ProbeHTTP(t.Context(), poller.HTTPRequest{URL: s.URL + "/disk.img", Fresh: true})
+	require.NoError(t, err)
+	require.Equal(t, etag, found.Pin.ETag)
+	require.Equal(t, http.MethodGet, s.last().Method)
+	require.Equal(t, "bytes=0-0", s.last().Header.Get("Range"))
+}
+
 // TestProbeHTTPWithAnyNameOfCA: ConfigMaps have keys of all kinds, and none is a header.
 func TestProbeHTTPWithAnyNameOfCA(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())

@@ -43,10 +43,14 @@ func decide(cron *cdiv1.DataImportCron, now, next time.Time) decision {
 	}
 	s := readState(cron)
 	waiting := byHand(cron)
+	asked, changed := pollNow(cron, &s)
 	switch {
 	case waiting != "" && waiting != s.Desired:
 		return decision{task: taskComplete}
-	case fingerprint(cron.Annotations[golden.AnnotationPollNow]) != s.PollNow && cron.Annotations[golden.AnnotationPollNow] != "":
+	case changed && times == nil && s.Completed != "" && s.Completed == cron.Annotations[golden.AnnotationDesiredDigest]:
+		// What was written by hand stays, whatever the source is at now.
+		return decision{task: taskComplete}
+	case asked:
 		return decision{task: taskFind}
 	case s.Source != "" && s.Source != sourceOf(cron) && waiting != "":
 		return decision{task: taskComplete}

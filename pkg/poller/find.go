@@ -18,7 +18,7 @@ import (
 func (p *poller) find(ctx context.Context, cron *cdiv1.DataImportCron, t task) (finding, error) {
 	wanted := ""
 	if t == taskComplete {
-		wanted = byHand(cron)
+		wanted = cron.Annotations[golden.AnnotationDesiredDigest]
 		if err := golden.CheckDigest(wanted); err != nil {
 			return finding{}, hopeless(reasonIllegalDigest, "annotation %s: %s: write the digest of the revision that is to be imported", golden.AnnotationDesiredDigest, err)
 		}
@@ -70,9 +70,12 @@ func (p *poller) findFile(ctx context.Context, cron *cdiv1.DataImportCron, sourc
 	if err != nil {
 		return nil, err
 	}
-	request := HTTPRequest{Access: access, URL: source.HTTP.URL}
+	request := HTTPRequest{Access: access, URL: source.HTTP.URL, Fresh: needsFresh(cron)}
 	last, published := imported(cron), cron.Annotations[golden.AnnotationChecksumURL]
-	if last != nil && last.Pin != nil && wanted == "" && sameFile(last, source, last.Pin) && (published == "" || last.Checksum != "") {
+	// With published checksums, validators say enough only of a state whose checksum was published: the
+	// file and its checksums do not change at once.
+	told := published == "" || last != nil && last.Digest == checksumDigest(last.Checksum)
+	if last != nil && last.Pin != nil && wanted == "" && sameFile(last, source, last.Pin) && told && !request.Fresh {
 		request.Known = *last.Pin
 	}
 	found, err := p.prober.ProbeHTTP(ctx, request)
@@ -106,6 +109,10 @@ func (p *poller) findFile(ctx context.Context, cron *cdiv1.DataImportCron, sourc
 			revision.Digest = before.Digest
 			break
 		}
+	}
+	if checksum != "" && sameFile(last, source, &pin) && last.Checksum != checksum {
+		// What was imported was never compared with this one: it is imported once more.
+		revision.Digest = checksumDigest(last.Digest + "\n" + checksum)
 	}
 	if known && published != "" && revision.Checksum == "" {
 		revision.Checksum = last.Checksum // the published one, which 304 spares us to ask for again

@@ -58,10 +58,12 @@ func conclude(cron *cdiv1.DataImportCron, t task, f finding, at time.Time) *outc
 	before := readState(cron)
 	o := &outcome{uid: cron.UID, seen: seenOf(cron), at: at, finding: f, recovered: before.Failures > 0}
 	o.state = state{Schedule: cron.Spec.Schedule, Source: o.seen.source, PollNow: before.PollNow}
-	if t == taskFind {
+	_, changed := pollNow(cron, &before)
+	if t == taskFind || changed {
 		o.state.PollNow = fingerprint(cron.Annotations[golden.AnnotationPollNow])
 	}
-	o.state.Desired = byHand(cron)
+	o.state.Fresh = needsFresh(cron)
+	o.state.Desired, o.state.Completed = byHand(cron), before.Completed
 	if f.failure != nil {
 		o.state.Failures = before.Failures + 1
 		o.state.Transient = !f.failure.permanent
@@ -69,7 +71,10 @@ func conclude(cron *cdiv1.DataImportCron, t task, f finding, at time.Time) *outc
 			o.state.NotBefore = &metav1.Time{Time: at.Add(min(f.failure.retryAfter, maxNotBefore)).UTC().Truncate(time.Second)}
 		}
 	} else {
-		o.state.Desired = ""
+		o.state.Desired, o.state.Completed = "", ""
+		if t == taskComplete {
+			o.state.Completed = f.revision.Digest
+		}
 	}
 	times, err := parseSchedule(cron.Spec.Schedule, cron.CreationTimestamp.Time, cron.UID)
 	if err == nil {

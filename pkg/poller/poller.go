@@ -68,7 +68,13 @@ func (p *poller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resu
 		return ctrl.Result{RequeueAfter: wait}, nil // the newer view wakes us
 	}
 	next := known.next
-	if o := known.outcome; o != nil && !o.outdated(cron) {
+	o := known.outcome
+	if o != nil && o.outdated(cron) {
+		// It must not come back when the edit is taken back.
+		p.memory.change(request.NamespacedName, cron.UID, func(e *entry) { e.outcome = nil })
+		o = nil
+	}
+	if o != nil {
 		if done, err := p.record(ctx, cron, o); err != nil || !done {
 			return later(err)
 		}

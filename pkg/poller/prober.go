@@ -34,6 +34,8 @@ type HTTPRequest struct {
 	URL string
 	// Known makes the request conditional: the validators of the last state that was imported.
 	Known v1alpha1.Pin
+	// Fresh has the server asked as an import asks it, by GET and unconditionally. Known is empty then.
+	Fresh bool
 }
 
 // HTTPFound is what a web server tells of a file.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,6 +27,12 @@ type state struct {
 	PollNow string `json:"pollNow,omitempty"`
 	// Desired is the digest, written by hand, that the last poll has tried to complete.
 	Desired string `json:"desired,omitempty"`
+	// Completed is the digest, written by hand, that was completed last; empty when a poll has found
+	// another since.
+	Completed string `json:"completed,omitempty"`
+	// Fresh tells that an import has met another state of this source than the poll before it. Its
+	// answers to HEAD may be about another file than those to GET, so that imports would fail for ever.
+	Fresh bool `json:"fresh,omitempty"`
 	// Failures is how many polls have failed in a row.
 	Failures int `json:"failures,omitempty"`
 	// Transient tells that the last failure may pass: the poll is repeated before the schedule's next time.
@@ -64,6 +71,24 @@ func fingerprint(text string) string {
 func sourceOf(cron *cdiv1.DataImportCron) string {
 	text, _ := json.Marshal(cron.Spec.Template.Spec.Source) // strings always marshal
 	return fingerprint(string(text) + "\n" + cron.Annotations[golden.AnnotationChecksumURL])
+}
+
+// sourceChanged begins the value of AnnotationPollNow that the roller writes, when an import has met
+// another state of the source than was polled.
+const sourceChanged = "source-changed-"
+
+// pollNow reports whether a poll is asked for, and whether the roller asks because the source has changed.
+func pollNow(cron *cdiv1.DataImportCron, s *state) (asked, changed bool) {
+	wish := cron.Annotations[golden.AnnotationPollNow]
+	asked = wish != "" && fingerprint(wish) != s.PollNow
+	return asked, asked && strings.HasPrefix(wish, sourceChanged)
+}
+
+// needsFresh reports whether a source is to be asked as an import asks it.
+func needsFresh(cron *cdiv1.DataImportCron) bool {
+	s := readState(cron)
+	_, changed := pollNow(cron, &s)
+	return changed || s.Fresh && s.Source == sourceOf(cron)
 }
 
 // polled is the revision that the last poll has found; nil when there is none to be read.

@@ -28,12 +28,22 @@ type Found struct {
 // else. Faults that may pass are met by three tries with waits of a few seconds, or
 // Options.OpenTries. Error.RetryAfter is what the server asks for beyond that. ctx bounds it all.
 func Probe(ctx context.Context, ref string, known Revision, o Options) (Found, error) {
+	return run(ctx, ref, &probe{known: known}, o)
+}
+
+// ProbeFresh is Probe for servers whose answers to HEAD or to conditions are not to be believed: it
+// asks by GET and unconditionally, as an import does.
+func ProbeFresh(ctx context.Context, ref string, o Options) (Found, error) {
+	return run(ctx, ref, &probe{headed: true}, o)
+}
+
+func run(ctx context.Context, ref string, p *probe, o Options) (Found, error) {
 	b, err := newBrief(ref, o)
 	if err != nil {
 		return Found{}, err
 	}
 	defer b.client.close()
-	p := &probe{brief: b, known: known}
+	p.brief = b
 	var found Found
 	err = b.try(ctx, func() error {
 		found, err = p.once(ctx)
@@ -46,7 +56,7 @@ func Probe(ctx context.Context, ref string, known Revision, o Options) (Found, e
 type probe struct {
 	*brief
 	known Revision
-	// headed tells that HEAD was tried, doubted that a 304 was not believed.
+	// headed tells that HEAD was tried or is not to be, doubted that a 304 was not believed.
 	headed, doubted bool
 }
 

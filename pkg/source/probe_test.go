@@ -75,6 +75,28 @@ func TestProbeFindsARevision(t *testing.T) {
 	require.Zero(t, s.bytes())
 }
 
+// TestProbeFreshAsksAsAnImportDoes: a server whose HEAD has another ETag than its GET.
+func TestProbeFreshAsksAsAnImportDoes(t *testing.T) {
+	s := newSite(t, random(mib))
+	s.spoil = func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodHead {
+			w.Header().Set("ETag", `"head"`)
+			w.Header().Set("Content-Length", "1048576")
+			w.WriteHeader(http.StatusOK)
+			return true
+		}
+		return false
+	}
+	require.Equal(t, `"head"`, probed(t, s, source.Revision{}, options(newClock())).Revision.ETag)
+	found, err := source.ProbeFresh(t.Context(), s.url(), options(newClock()))
+	require.NoError(t, err)
+	require.Equal(t, source.Found{Revision: source.Revision{ETag: `"one"`, LastModified: modified, Length: mib}}, found)
+	require.Equal(t, "HEAD GET+", methods(s))
+	require.Equal(t, "bytes=0-0", s.requests[1].Header.Get("Range"))
+	require.Empty(t, s.requests[1].Header.Get("If-None-Match"))
+	require.Empty(t, s.requests[1].Header.Get("If-Modified-Since"))
+}
+
 // TestProbeComparesRevisions is row L3: what is one state, and what is another.
 func TestProbeComparesRevisions(t *testing.T) {
 	const other = "Fri, 02 Jan 2026 03:04:06 GMT"
