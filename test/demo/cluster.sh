@@ -139,7 +139,7 @@ mkdir "$work/registry"
 "$GILD_CACHE/images/gild-registry/registry" --dir "$work/registry" --host "$node" --control 127.0.0.1:18081 --tls "$node:18443" 2>"$work/registry.log" &
 step "installing Gild: kubectl apply -k deploy and deploy/cdi, with the images just built" test/demo/deploy.sh
 step "pushing the disk as a container disk to a registry of this machine" push
-step "applying a VMDiskImage for $url and two claims that name it, one for $image and one claim more" fill
+step "applying VMDiskImages for $url and $image, and three claims that name them" fill
 step "what the events of the claim web-1 tell" tell
 step "reading the volumes back in pods" prove
 step "the result" table
