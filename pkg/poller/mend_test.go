@@ -126,14 +126,20 @@ func TestChecksumNamedAfterTheImport(t *testing.T) {
 // TestEditTakenBack: an outcome that an edit has made useless does not return with the earlier schedule.
 func TestEditTakenBack(t *testing.T) {
 	w := newWorld(t, fileCron())
+	w.look()
+	first := w.desired()
+	w.site.pin.ETag = `"b"`
 	w.site.before = func() {
 		w.site.before = nil
-		w.edit(func(cron *cdiv1.DataImportCron) { cron.Spec.Schedule = "0 99 * * *" })
+		w.edit(func(cron *cdiv1.DataImportCron) { cron.Spec.Schedule = "0 20 * * *" })
 	}
-	w.look()
-	w.site.pin.ETag = `"b"`
+	w.pass(time.Hour)
+	require.Equal(t, 2, w.site.polls())
+	require.Equal(t, first, w.desired(), "it was edited meanwhile")
 	w.edit(func(cron *cdiv1.DataImportCron) { cron.Spec.Schedule = fileCron().Spec.Schedule })
 	w.look()
-	require.Equal(t, 2, w.site.polls())
-	require.Equal(t, `"b"`, w.polled().Pin.ETag)
+	require.Equal(t, first, w.desired(), "what was found then may be long outdated")
+	w.site.pin.ETag = `"c"`
+	w.pass(time.Hour)
+	require.Equal(t, `"c"`, w.polled().Pin.ETag)
 }
