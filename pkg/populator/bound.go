@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/golden"
 )
 
 // checkBound looks at a claim that has a volume. Only the volume that its import filled holds the disk;
@@ -75,7 +76,7 @@ func (c *claimController) checkUnrecorded(ctx context.Context, claim *corev1.Per
 	if err := c.live.Get(ctx, types.NamespacedName{Name: claim.Spec.VolumeName}, pv); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if pv.Annotations[annotationPopulatedFrom] == claim.Namespace+"/"+claim.Spec.DataSourceRef.Name {
+	if pv.Annotations[golden.AnnotationPopulatedFrom] == claim.Namespace+"/"+claim.Spec.DataSourceRef.Name {
 		return c.settle(ctx, claim)
 	}
 	c.events.Event(claim, corev1.EventTypeWarning, reasonForeignVolume, foreignVolume(claim).message)

@@ -271,7 +271,7 @@ func TestForeignVolumeIsNeverCalledOurs(t *testing.T) {
 		return &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "static", Annotations: annotations},
 			Spec: corev1.PersistentVolumeSpec{ClaimRef: &corev1.ObjectReference{Namespace: "vms", Name: "web-1", UID: "0c1a"}}}
 	}
-	old := map[string]string{annotationPopulatedFrom: "other/windows"}
+	old := map[string]string{golden.AnnotationPopulatedFrom: "other/windows"}
 	for name, when := range map[string]func(w *world) bool{
 		"before it is seen":    func(*world) bool { return true },
 		"while it runs":        func(w *world) bool { return w.running == 1 },

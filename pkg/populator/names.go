@@ -24,8 +24,6 @@ const (
 	annotationTargetUID = Prefix + "/target-uid"
 	// annotationHost is the host that an import's Job reads from.
 	annotationHost = Prefix + "/host"
-	// annotationPopulatedFrom is set on a volume by lib-volume-populator when it hands it over.
-	annotationPopulatedFrom = Prefix + "/populated-from"
 
 	// finalizerImport holds a VMDiskImport until its pods and copied secrets are gone.
 	finalizerImport = Prefix + "/import"

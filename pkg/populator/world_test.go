@@ -236,7 +236,7 @@ func (w *world) playLibrary() {
 		require.True(w.t, w.find(pv, "", prime.Spec.VolumeName))
 		require.True(w.t, boundTo(pv, prime), "handed over twice")
 		pv.Spec.ClaimRef = &corev1.ObjectReference{Namespace: claim.Namespace, Name: claim.Name, UID: claim.UID}
-		pv.Annotations = map[string]string{annotationPopulatedFrom: claim.Namespace + "/" + claim.Spec.DataSourceRef.Name}
+		pv.Annotations = map[string]string{golden.AnnotationPopulatedFrom: claim.Namespace + "/" + claim.Spec.DataSourceRef.Name}
 		require.NoError(w.t, w.store.Update(ctx, pv))
 		w.bind(claim, pv.Name)
 		prime.Status.Phase = corev1.ClaimLost

@@ -12,12 +12,8 @@ import (
 	"github.com/gild-project/gild/pkg/golden"
 )
 
-const (
-	// annotationPopulatedFrom is on a volume that the populator has handed over.
-	annotationPopulatedFrom = "gild.dev/populated-from"
-	// annotationProvisionedBy is on a volume that was made for a claim, and names who made it.
-	annotationProvisionedBy = "pv.kubernetes.io/provisioned-by"
-)
+// annotationProvisionedBy is on a volume that was made for a claim, and names who made it.
+const annotationProvisionedBy = "pv.kubernetes.io/provisioned-by"
 
 // seeImport reads the import of a claim that is not verified yet.
 func (o *observer) seeImport(ctx context.Context, claim *goldenClaim) error {
@@ -40,7 +36,7 @@ func (o *observer) seeImport(ctx context.Context, claim *goldenClaim) error {
 		return err
 	}
 	pv, err := o.volumeOf(ctx, claim)
-	claim.handedOver = pv != nil && isHandedOver(pv, claim.PersistentVolumeClaim)
+	claim.handedOver = pv != nil && golden.IsHandedOver(pv, claim.PersistentVolumeClaim)
 	return err
 }
 
@@ -68,13 +64,6 @@ func (o *observer) volumeOf(ctx context.Context, claim *goldenClaim) (*corev1.Pe
 // claim names. One that lay about is older, or was made by nobody.
 func isCopied(pv *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim) bool {
 	return pv.Spec.CSI != nil && pv.Annotations[annotationProvisionedBy] != "" && !pv.CreationTimestamp.Before(&claim.CreationTimestamp)
-}
-
-// isHandedOver reports whether a volume was filled for a claim: the populator says what with, and
-// one that is older than the claim was filled for another.
-func isHandedOver(pv *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim) bool {
-	ref := claim.Spec.DataSourceRef
-	return ref != nil && pv.Annotations[annotationPopulatedFrom] == claim.Namespace+"/"+ref.Name && !pv.CreationTimestamp.Before(&claim.CreationTimestamp)
 }
 
 // readImport reads the import of this very claim from its cron; nil when there is none.

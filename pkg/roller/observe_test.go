@@ -34,7 +34,7 @@ func TestBoundClaimWithoutAnImport(t *testing.T) {
 			claim := c.claims()[0]
 			pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv-" + string(claim.UID), CreationTimestamp: metav1.NewTime(claim.CreationTimestamp.Add(-test.age))}}
 			if test.from != "" {
-				metav1.SetMetaDataAnnotation(&pv.ObjectMeta, annotationPopulatedFrom, test.from)
+				metav1.SetMetaDataAnnotation(&pv.ObjectMeta, golden.AnnotationPopulatedFrom, test.from)
 			}
 			require.NoError(t, c.store.Create(t.Context(), pv))
 			claim.Spec.VolumeName = pv.Name
