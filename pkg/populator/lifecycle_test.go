@@ -20,6 +20,7 @@ import (
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/credentials"
+	"github.com/gild-project/gild/pkg/golden"
 )
 
 func objectsOf(list client.ObjectList) ([]runtime.Object, error) { return meta.ExtractList(list) }

@@ -26,6 +26,7 @@ import (
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/cdi"
+	"github.com/gild-project/gild/pkg/golden"
 	"github.com/gild-project/gild/pkg/imagestream"
 )
 
