@@ -33,13 +33,16 @@ func (f Folder) owns(pid int) bool {
 // byte; nothing for one that has ended.
 func environment(pid int) []byte {
 	dir := filepath.Join(procDir, strconv.Itoa(pid))
+	var before []byte
 	for until := time.Now().Add(changeLimit); ; time.Sleep(changePoll) {
-		// A process that shows arguments has shown its environment before.
+		// A program that shows arguments has shown its environment before; one may have taken the place of another in between, so
+		// only the second look at the same one counts.
 		arguments, argumentsErr := os.ReadFile(filepath.Join(dir, "cmdline"))
 		content, err := os.ReadFile(filepath.Join(dir, "environ"))
-		if err != nil || argumentsErr != nil || len(content) > 0 || len(arguments) > 0 {
+		if err != nil || argumentsErr != nil || len(content) > 0 || len(arguments) > 0 && bytes.Equal(arguments, before) {
 			return content
 		}
+		before = arguments
 		// Kernel threads, and processes that only wait to be reaped, have no program.
 		if _, err := os.Readlink(filepath.Join(dir, "exe")); err != nil || time.Now().After(until) {
 			return nil
