@@ -73,7 +73,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	if owner == cdi.OwnerGild {
-		if err := addParts(mgr, o, events); err != nil {
+		if err := addParts(ctx, mgr, o, events); err != nil {
 			return err
 		}
 	}
@@ -81,7 +81,7 @@ func run(ctx context.Context, o options) error {
 }
 
 // addParts adds all that works on the kinds of cdi.kubevirt.io.
-func addParts(mgr manager.Manager, o options, events record.EventRecorder) error {
+func addParts(ctx context.Context, mgr manager.Manager, o options, events record.EventRecorder) error {
 	now := clock.RealClock{}
 	err := poller.Add(mgr, poller.Options{
 		MaxPolls: o.maxPolls, MaxPollsPerHost: o.maxPollsPerHost, Prober: prober{}, Events: events, Metrics: metrics.Registry, Clock: now,
@@ -89,10 +89,10 @@ func addParts(mgr manager.Manager, o options, events record.EventRecorder) error
 	if err != nil {
 		return err
 	}
-	if err := roller.Add(mgr, roller.Options{Events: events, Metrics: metrics.Registry, Clock: now}); err != nil {
+	if err := roller.Add(ctx, mgr, roller.Options{Events: events, Metrics: metrics.Registry, Clock: now}); err != nil {
 		return fmt.Errorf("adding the roller: %w", err)
 	}
-	if err := datasource.Add(mgr, now); err != nil {
+	if err := datasource.Add(ctx, mgr, now); err != nil {
 		return fmt.Errorf("adding DataSources: %w", err)
 	}
 	return nil

@@ -26,9 +26,9 @@ const (
 )
 
 // Add has a manager write the status of DataSources. Its scheme knows the core, CDI and Gild kinds.
-func Add(mgr manager.Manager, clock clock.PassiveClock) error {
+func Add(ctx context.Context, mgr manager.Manager, clock clock.PassiveClock) error {
 	for field, value := range map[string]client.IndexerFunc{indexClaim: claimOf, indexPointed: pointedBy} {
-		if err := mgr.GetFieldIndexer().IndexField(context.Background(), &cdiv1.DataSource{}, field, value); err != nil { //nolint:forbidigo // it registers a function and waits for nothing
+		if err := mgr.GetFieldIndexer().IndexField(ctx, &cdiv1.DataSource{}, field, value); err != nil {
 			return err
 		}
 	}

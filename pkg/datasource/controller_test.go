@@ -114,8 +114,8 @@ func TestAdd(t *testing.T) {
 		MapperProvider: func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return mapper, nil },
 	})
 	require.NoError(t, err)
-	require.NoError(t, Add(mgr, clock.RealClock{}))
-	require.Error(t, Add(mgr, clock.RealClock{}), "its indexes are there already")
+	require.NoError(t, Add(t.Context(), mgr, clock.RealClock{}))
+	require.Error(t, Add(t.Context(), mgr, clock.RealClock{}), "its indexes are there already")
 }
 
 func TestStatusFollowsTheClaim(t *testing.T) {

@@ -41,7 +41,7 @@ type Options struct {
 }
 
 // Add has a manager roll, repoint and prune. Its scheme knows the core, storage, CDI and Gild kinds.
-func Add(mgr manager.Manager, o Options) error {
+func Add(ctx context.Context, mgr manager.Manager, o Options) error {
 	m, err := newMetrics(o.Metrics)
 	if err != nil {
 		return err
@@ -51,10 +51,10 @@ func Add(mgr manager.Manager, o Options) error {
 		client:   mgr.GetClient(), events: o.Events, metrics: m,
 	}
 	indexer := mgr.GetFieldIndexer()
-	if err := indexer.IndexField(context.Background(), &corev1.PersistentVolumeClaim{}, indexCron, cronOfLabel); err != nil { //nolint:forbidigo // it registers a function and waits for nothing
+	if err := indexer.IndexField(ctx, &corev1.PersistentVolumeClaim{}, indexCron, cronOfLabel); err != nil {
 		return err
 	}
-	if err := indexer.IndexField(context.Background(), &cdiv1.DataImportCron{}, indexManaged, managedBy); err != nil { //nolint:forbidigo // see above
+	if err := indexer.IndexField(ctx, &cdiv1.DataImportCron{}, indexManaged, managedBy); err != nil {
 		return err
 	}
 	return ctrl.NewControllerManagedBy(mgr).Named("roller").

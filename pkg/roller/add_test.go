@@ -37,8 +37,8 @@ func TestAdd(t *testing.T) {
 	require.NoError(t, err)
 	registry := prometheus.NewRegistry()
 	options := Options{Events: record.NewFakeRecorder(1), Metrics: registry, Clock: clock.RealClock{}}
-	require.NoError(t, Add(mgr, options))
-	require.ErrorContains(t, Add(mgr, options), "registering metrics")
+	require.NoError(t, Add(t.Context(), mgr, options))
+	require.ErrorContains(t, Add(t.Context(), mgr, options), "registering metrics")
 }
 
 // TestWhatWakesACron asks which crons an event is about.
