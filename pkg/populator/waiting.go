@@ -39,7 +39,7 @@ func podWaiting(pod *corev1.Pod, events []corev1.Event, now time.Time) state {
 			return blocked(reasonUnschedulable, "no node takes the importer: %s", condition.Message)
 		}
 	}
-	if event := latest(events, "FailedMount", "FailedAttachVolume", "FailedMapVolume"); event != nil && scheduledBefore(pod, now.Add(-mountPatience)) {
+	if event := failingMount(events); event != nil && scheduledBefore(pod, now.Add(-mountPatience)) && scheduledBefore(pod, event.LastTimestamp.Add(-firstMount)) {
 		return blocked(reasonMountFailed, "mounting the volume: %s", event.Message)
 	}
 	if image := nodeImage(&pod.Spec); image != "" {
@@ -57,6 +57,16 @@ func pullWaiting(pod *corev1.Pod, waiting *corev1.ContainerStateWaiting, events 
 		return blocked(reasonImagePullFailed, "node %s cannot pull %s, try %d of %d: %s", pod.Spec.NodeName, image, max(failedPulls(image, events), 1), maxPulls, pullMessage(waiting, events))
 	}
 	return blocked(reasonImagePullFailed, "pulling the importer image %s: %s", image, pullMessage(waiting, events))
+}
+
+// failingMount is the newest event of a mount that failed, nil when the pod has gone on since: its
+// volumes are mounted before its images are pulled.
+func failingMount(events []corev1.Event) *corev1.Event {
+	event := latest(events, "FailedMount", "FailedAttachVolume", "FailedMapVolume", "SuccessfulMountVolume", "Pulling", "Pulled", "Created", "Started")
+	if event == nil || !strings.HasPrefix(event.Reason, "Failed") {
+		return nil
+	}
+	return event
 }
 
 // unreachable reports whether the node of a pod no longer answers for it: the pod should have ended long
@@ -110,9 +120,12 @@ const nodeSilence = 30 * time.Second
 // under way.
 const nodePatience = 4 * time.Second
 
-// mountPatience is how long mounting may fail before it is worth telling: the first try often comes
-// before the node may read the claim.
+// mountPatience is how long mounting may fail before it is worth telling.
 const mountPatience = 20 * time.Second
+
+// firstMount is how long after a pod has its node a failed mount tells nothing: the node may not
+// read the claim yet, and tries again.
+const firstMount = 5 * time.Second
 
 func scheduledBefore(pod *corev1.Pod, then time.Time) bool {
 	for _, condition := range pod.Status.Conditions {

@@ -29,6 +29,9 @@ func TestPodWaiting(t *testing.T) {
 		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now.Add(-since))}}
 		return pod
 	}
+	noMount := func(ago time.Duration, message string) corev1.Event {
+		return corev1.Event{Reason: "FailedMount", Message: message, LastTimestamp: metav1.NewTime(now.Add(-ago))}
+	}
 	for _, test := range []struct {
 		name    string
 		pod     *corev1.Pod
@@ -47,8 +50,10 @@ func TestPodWaiting(t *testing.T) {
 		{"no image, backing off", waitingPod("ImagePullBackOff", "Back-off"),
 			[]corev1.Event{{Reason: "Failed", Message: "Failed to pull image: not found"}, {Reason: "Failed", Message: "Error: ImagePullBackOff"}},
 			reasonImagePullFailed, "not found", true},
-		{"no mount yet", onNode(time.Second), []corev1.Event{{Reason: "FailedMount", Message: "forbidden"}}, reasonStarting, "starting", false},
-		{"no mount", onNode(time.Minute), []corev1.Event{{Reason: "FailedMount", Message: "wrong fs"}}, reasonMountFailed, "wrong fs", true},
+		{"no mount yet", onNode(time.Second), []corev1.Event{noMount(0, "forbidden")}, reasonStarting, "starting", false},
+		{"no mount", onNode(time.Minute), []corev1.Event{noMount(time.Second, "wrong fs")}, reasonMountFailed, "wrong fs", true},
+		{"no mount at first", onNode(time.Minute), []corev1.Event{noMount(time.Minute, "forbidden")}, reasonStarting, "starting", false},
+		{"mounted in the end", onNode(time.Minute), []corev1.Event{noMount(time.Second, "forbidden"), {Reason: "Pulled"}}, reasonStarting, "starting", false},
 		{"no configuration", waitingPod("CreateContainerConfigError", "secret gone"), nil, "CreateContainerConfigError", "secret gone", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
