@@ -9,10 +9,11 @@ import (
 	"strings"
 )
 
-// CronKind is the kind of a DataImportCron, in the group Group.
+// The kinds of KubeVirt that claims are filled from, in the group Group.
 const (
-	Group    = "cdi.kubevirt.io"
-	CronKind = "DataImportCron"
+	Group          = "cdi.kubevirt.io"
+	CronKind       = "DataImportCron"
+	DataSourceKind = "DataSource"
 )
 
 // Annotations of a DataImportCron.

@@ -13,7 +13,7 @@ const (
 )
 
 // DiskSource says where a disk image is fetched from.
-// +kubebuilder:validation:XValidation:rule="[has(self.http), has(self.registry), has(self.imageRef)].filter(named, named).size() == 1",message="name exactly one source: http, registry or imageRef"
+// +kubebuilder:validation:XValidation:rule="[has(self.http), has(self.registry), has(self.imageRef)].filter(named, named).size() <= 1",message="name exactly one source: http, registry or imageRef"
 type DiskSource struct {
 	// http fetches the image from a web server, over http or https.
 	// +optional

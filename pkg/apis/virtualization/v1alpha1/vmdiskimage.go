@@ -33,6 +33,7 @@ type VMDiskImage struct {
 }
 
 // VMDiskImageSpec says where an image is and what shall be on the volume.
+// +kubebuilder:validation:XValidation:rule="has(self.source.http) || has(self.source.registry) || has(self.source.imageRef)",message="name exactly one source: http, registry or imageRef"
 type VMDiskImageSpec struct {
 	ImageSpec `json:",inline"`
 }

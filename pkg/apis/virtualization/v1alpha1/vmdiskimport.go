@@ -16,6 +16,7 @@ import (
 // +kubebuilder:metadata:labels="app.kubernetes.io/name=gild"
 // +kubebuilder:printcolumn:name="Source",type=string,JSONPath=`.spec.imageRef.name`
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Strategy",type=string,JSONPath=`.status.strategy`
 // +kubebuilder:printcolumn:name="Progress",type=string,JSONPath=`.status.progress.percent`
 // +kubebuilder:printcolumn:name="Rate",type=string,JSONPath=`.status.progress.rate`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
@@ -35,7 +36,9 @@ type VMDiskImport struct {
 }
 
 // VMDiskImportSpec is what one import does: the claim it fills and a copy of what its
-// VMDiskImage, or the revision of its DataImportCron, asked for when the import began.
+// VMDiskImage, the revision of its DataImportCron or its DataSource asked for when the
+// import began.
+// +kubebuilder:validation:XValidation:rule="has(self.copyOf) || has(self.source.http) || has(self.source.registry) || has(self.source.imageRef)",message="name exactly one source: http, registry or imageRef"
 type VMDiskImportSpec struct {
 	// claimRef is the claim to fill, in the same namespace.
 	ClaimRef ClaimReference `json:"claimRef"`
@@ -43,6 +46,11 @@ type VMDiskImportSpec struct {
 	ImageRef ImageReference `json:"imageRef"`
 
 	ImageSpec `json:",inline"`
+
+	// copyOf is the volume that has the disk already. It is copied in the fastest way that
+	// the storage can; source, when it is set too, is imported again if it cannot be copied.
+	// +optional
+	CopyOf *CopySource `json:"copyOf,omitempty"`
 
 	// pin is the only revision of the source that may be imported: another one fails
 	// the import. Golden claims are pinned to what was polled.
@@ -54,6 +62,41 @@ type VMDiskImportSpec struct {
 	// +optional
 	RecordDigest bool `json:"recordDigest,omitempty"`
 }
+
+// CopySource names for good what a disk is copied from, so that a DataSource which is
+// repointed never changes a copy that runs.
+type CopySource struct {
+	// kind is PersistentVolumeClaim or VolumeSnapshot.
+	// +kubebuilder:validation:Enum=PersistentVolumeClaim;VolumeSnapshot
+	Kind string `json:"kind"`
+	// namespace of the object. When it is not the claim's own, a ReferenceGrant there, or
+	// the permission to create datavolumes/source there, must allow the copy.
+	Namespace string `json:"namespace"`
+	// name of the object.
+	Name string `json:"name"`
+	// uid of the object: another object of that name is not copied.
+	UID types.UID `json:"uid"`
+}
+
+// The kinds of a CopySource.
+const (
+	CopyOfClaim    = "PersistentVolumeClaim"
+	CopyOfSnapshot = "VolumeSnapshot"
+)
+
+// Strategy is the way in which a disk gets on its volume.
+// +kubebuilder:validation:Enum=Snapshot;Copy;Import
+type Strategy string
+
+// The strategies, the fastest first.
+const (
+	// StrategySnapshot restores the volume from a snapshot, in the storage itself.
+	StrategySnapshot Strategy = "Snapshot"
+	// StrategyCopy reads the disk from the volume that has it.
+	StrategyCopy Strategy = "Copy"
+	// StrategyImport fetches it from where it came from.
+	StrategyImport Strategy = "Import"
+)
 
 // Pin names one revision of a source. Fields that are not set are not checked.
 type Pin struct {
@@ -83,10 +126,10 @@ type ClaimReference struct {
 	UID types.UID `json:"uid"`
 }
 
-// ImageReference names one state of a VMDiskImage or a DataImportCron.
+// ImageReference names one state of a VMDiskImage, a DataImportCron or a DataSource.
 type ImageReference struct {
 	// kind of the object.
-	// +kubebuilder:validation:Enum=VMDiskImage;DataImportCron
+	// +kubebuilder:validation:Enum=VMDiskImage;DataImportCron;DataSource
 	// +kubebuilder:default=VMDiskImage
 	// +optional
 	Kind string `json:"kind,omitempty"`
@@ -94,11 +137,10 @@ type ImageReference struct {
 	Name string `json:"name"`
 	// uid of the object.
 	UID types.UID `json:"uid"`
-	// generation of the VMDiskImage that was copied; 0 for a DataImportCron, whose
-	// revisions have digests.
+	// generation of the VMDiskImage that was copied; 0 for the other kinds.
 	Generation int64 `json:"generation"`
-	// revision of the DataImportCron that was copied, by the digest that names it; empty
-	// for a VMDiskImage.
+	// revision of the DataImportCron or of its golden claim that was copied, by the digest
+	// that names it; empty when there is none.
 	// +kubebuilder:validation:MaxLength=135
 	// +optional
 	Revision string `json:"revision,omitempty"`
@@ -140,6 +182,16 @@ type VMDiskImportStatus struct {
 	// phase sums it up in one word.
 	// +optional
 	Phase ImportPhase `json:"phase,omitempty"`
+
+	// strategy is the way in which the disk gets on its volume.
+	// +optional
+	Strategy Strategy `json:"strategy,omitempty"`
+
+	// passedOver are the strategies that cannot be used here, or that did not start in time.
+	// +listType=map
+	// +listMapKey=strategy
+	// +optional
+	PassedOver []PassedOver `json:"passedOver,omitempty"`
 
 	// progress of the attempt that runs, or of the last one.
 	// +optional
@@ -195,6 +247,14 @@ type VMDiskImportStatus struct {
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// PassedOver says why a strategy is not used.
+type PassedOver struct {
+	// strategy that is not used.
+	Strategy Strategy `json:"strategy"`
+	// message says why, and what would make it possible.
+	Message string `json:"message"`
 }
 
 // ImportProgress says how much of a disk has been moved. It is written at most once
