@@ -1,0 +1,110 @@
+package export
+
+import (
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+)
+
+// Where things are in an exporter pod.
+const (
+	device      = "/dev/target"
+	directory   = "/target"
+	secretFiles = "/run/gild/export"
+
+	// exporterID is KubeVirt's qemu user and group: the disks belong to it.
+	exporterID = 107
+)
+
+// newPod is the pod of an export: it has the volume and the Secret, and reaches nothing.
+func newPod(spec Spec, try int) *corev1.Pod {
+	meta := metaOf(spec)
+	meta.Annotations = map[string]string{annotationTry: strconv.Itoa(try)}
+	target := directory
+	exporter := corev1.Container{
+		Name:  container,
+		Image: spec.Image,
+		Ports: []corev1.ContainerPort{{Name: portName, ContainerPort: port, Protocol: corev1.ProtocolTCP}},
+		// It says in one line of its log why it ends.
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("64Mi")},
+			Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2"), corev1.ResourceMemory: resource.MustParse("128Mi")},
+		},
+		ReadinessProbe: &corev1.Probe{
+			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromString(portName), Scheme: corev1.URISchemeHTTPS}},
+			PeriodSeconds: 2,
+		},
+		SecurityContext: &corev1.SecurityContext{
+			AllowPrivilegeEscalation: ptr.To(false),
+			ReadOnlyRootFilesystem:   ptr.To(true),
+			RunAsNonRoot:             ptr.To(true),
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+		VolumeMounts: []corev1.VolumeMount{{Name: "secret", MountPath: secretFiles, ReadOnly: true}},
+	}
+	if spec.ReadOnlyDevice {
+		target = device
+		exporter.VolumeDevices = []corev1.VolumeDevice{{Name: "target", DevicePath: device}}
+	} else {
+		exporter.VolumeMounts = append(exporter.VolumeMounts, corev1.VolumeMount{Name: "target", MountPath: directory, ReadOnly: true})
+	}
+	exporter.Args = []string{
+		"serve",
+		"--target=" + target,
+		"--listen=:" + strconv.Itoa(port),
+		"--tls-cert=" + secretFiles + "/" + keyCertificate,
+		"--tls-key=" + secretFiles + "/" + keyKey,
+		"--token-file=" + secretFiles + "/" + keyToken,
+		"--revision=" + literal(spec.Revision),
+	}
+	return &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{
+		RestartPolicy: corev1.RestartPolicyNever,
+		// Its certificate is good for no longer.
+		ActiveDeadlineSeconds:         ptr.To(int64(validity.Seconds())),
+		AutomountServiceAccountToken:  ptr.To(false),
+		EnableServiceLinks:            ptr.To(false),
+		TerminationGracePeriodSeconds: ptr.To[int64](10),
+		ImagePullSecrets:              spec.PullSecrets,
+		SecurityContext: &corev1.PodSecurityContext{
+			RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](exporterID), RunAsGroup: ptr.To[int64](exporterID),
+			FSGroup: ptr.To[int64](exporterID), FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+		Containers: []corev1.Container{exporter},
+		Volumes: []corev1.Volume{
+			{Name: "target", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: spec.Claim.Name, ReadOnly: true}}},
+			{Name: "secret", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: meta.Name, DefaultMode: ptr.To[int32](0o440)}}},
+		},
+	}}
+}
+
+// newService gives the pod a name. It needs no address of its own.
+func newService(spec Spec) *corev1.Service {
+	return &corev1.Service{ObjectMeta: metaOf(spec), Spec: corev1.ServiceSpec{
+		ClusterIP: corev1.ClusterIPNone,
+		Selector:  selector(spec.ID),
+		Ports:     []corev1.ServicePort{{Name: portName, Port: port, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromString(portName)}},
+	}}
+}
+
+// newPolicy lets the importer pods of the system namespace in, and nothing out.
+func newPolicy(spec Spec, systemNamespace string) *networkingv1.NetworkPolicy {
+	return &networkingv1.NetworkPolicy{ObjectMeta: metaOf(spec), Spec: networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: selector(spec.ID)},
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
+		Ingress: []networkingv1.NetworkPolicyIngressRule{{
+			From: []networkingv1.NetworkPolicyPeer{{
+				NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: systemNamespace}},
+				PodSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{labelName: "gild", labelComponent: componentImporter}},
+			}},
+			Ports: []networkingv1.NetworkPolicyPort{{Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To(intstr.FromInt32(port))}},
+		}},
+	}}
+}
