@@ -16,11 +16,14 @@ const (
 	maxSize     = 1 << 40
 )
 
-// controller is the CSI controller service: it creates and deletes volumes.
+// controller is the CSI controller service: it creates and deletes volumes and
+// snapshots.
 type controller struct {
 	csi.UnimplementedControllerServer
-	volumes *store
-	pools   pools
+	volumes   *store
+	snapshots *store // nil: the driver copies nothing
+	pools     pools
+	now       func() time.Time
 }
 
 // ControllerGetCapabilities lists what the service can do.
@@ -28,10 +31,18 @@ func (c *controller) ControllerGetCapabilities(
 	context.Context, *csi.ControllerGetCapabilitiesRequest,
 ) (*csi.ControllerGetCapabilitiesResponse, error) {
 	reply := &csi.ControllerGetCapabilitiesResponse{}
-	for _, kind := range []csi.ControllerServiceCapability_RPC_Type{
+	kinds := []csi.ControllerServiceCapability_RPC_Type{
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
 		csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER, // claims with ReadWriteOncePod need it
-	} {
+	}
+	if c.snapshots != nil {
+		kinds = append(kinds,
+			csi.ControllerServiceCapability_RPC_CLONE_VOLUME,
+			csi.ControllerServiceCapability_RPC_CREATE_DELETE_SNAPSHOT,
+			csi.ControllerServiceCapability_RPC_LIST_SNAPSHOTS, // says whether a snapshot that was handed over is ready
+		)
+	}
+	for _, kind := range kinds {
 		reply.Capabilities = append(reply.Capabilities, &csi.ControllerServiceCapability{
 			Type: &csi.ControllerServiceCapability_Rpc{Rpc: &csi.ControllerServiceCapability_RPC{Type: kind}},
 		})
@@ -39,20 +50,21 @@ func (c *controller) ControllerGetCapabilities(
 	return reply, nil
 }
 
-// CreateVolume creates an empty volume, or finds the one that was created before
-// by the same name.
+// CreateVolume creates a volume, empty or as a copy of a volume or snapshot, or finds
+// the one that was created before by the same name.
 func (c *controller) CreateVolume(ctx context.Context, request *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
 	if request.GetName() == "" {
 		return nil, status.Error(codes.InvalidArgument, "the volume has no name")
-	}
-	if request.GetVolumeContentSource() != nil {
-		return nil, status.Error(codes.InvalidArgument, "volumes are created empty only")
 	}
 	block, err := wantsBlock(request.GetVolumeCapabilities())
 	if err != nil {
 		return nil, err
 	}
-	size, err := wantedSize(request.GetCapacityRange())
+	from, err := c.origin(request.GetVolumeContentSource(), block)
+	if err != nil {
+		return nil, err
+	}
+	size, err := wantedSize(request.GetCapacityRange(), from.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -60,34 +72,59 @@ func (c *controller) CreateVolume(ctx context.Context, request *csi.CreateVolume
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	if err := sleep(ctx, time.Duration(limits.Delay)); err != nil {
+	delay := limits.Delay
+	if from.ID != "" {
+		delay += limits.CopyDelay
+	}
+	if err := sleep(ctx, time.Duration(delay)); err != nil {
 		return nil, err
 	}
+	wanted := volume{ID: identify(request.GetName()), Name: request.GetName(), Pool: pool, Size: size, Block: block, Source: from.ID}
+	existing, err := c.reserve(wanted, limits, request.GetCapacityRange())
+	if err != nil {
+		return nil, err
+	}
+	if existing != nil {
+		return created(*existing, request.GetVolumeContentSource()), nil
+	}
+	defer c.volumes.release(wanted.ID)
+	realSize := size
+	if limits.Real > 0 {
+		realSize = limits.Real
+	}
+	if from.ID == "" {
+		err = c.volumes.put(wanted, realSize)
+	} else {
+		err = c.volumes.putCopy(wanted, realSize, from.image)
+	}
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	return created(wanted, request.GetVolumeContentSource()), nil
+}
 
+// reserve returns the volume that exists by that name, or keeps its identity for the
+// caller, who then makes it.
+func (c *controller) reserve(wanted volume, limits settings, capacity *csi.CapacityRange) (*volume, error) {
 	c.volumes.mutex.Lock()
 	defer c.volumes.mutex.Unlock()
-	wanted := volume{ID: identify(request.GetName()), Name: request.GetName(), Pool: pool, Size: size, Block: block}
 	existing, err := c.volumes.get(wanted.ID)
 	switch {
 	case err == nil:
-		if !fits(existing, request.GetCapacityRange()) || existing.Block != block {
-			return nil, status.Errorf(codes.AlreadyExists, "volume %s exists with other properties", request.GetName())
+		if !fits(existing, capacity) || existing.Block != wanted.Block || existing.Source != wanted.Source {
+			return nil, status.Errorf(codes.AlreadyExists, "volume %s exists with other properties", wanted.Name)
 		}
-		return created(existing), nil
+		return &existing, nil
 	case !errors.Is(err, errNoVolume):
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	if err := c.admit(wanted, limits); err != nil {
 		return nil, err
 	}
-	realSize := size
-	if limits.Real > 0 {
-		realSize = limits.Real
+	if !c.volumes.reserve(wanted) {
+		return nil, status.Errorf(codes.Aborted, "volume %s is being made already", wanted.Name)
 	}
-	if err := c.volumes.put(wanted, realSize); err != nil {
-		return nil, status.Error(codes.Internal, err.Error())
-	}
-	return created(wanted), nil
+	return nil, nil
 }
 
 // admit refuses a volume for which the pool has no room.
@@ -117,6 +154,9 @@ func (c *controller) DeleteVolume(_ context.Context, request *csi.DeleteVolumeRe
 	}
 	c.volumes.mutex.Lock()
 	defer c.volumes.mutex.Unlock()
+	if _, making := c.volumes.making[id]; making {
+		return nil, status.Errorf(codes.Aborted, "volume %s is being made", id)
+	}
 	devices, err := findLoops(c.volumes.image(id))
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
@@ -153,14 +193,21 @@ func (c *controller) ValidateVolumeCapabilities(
 	}}, nil
 }
 
-// wantedSize returns the bytes to create, in whole mebibytes.
-func wantedSize(wanted *csi.CapacityRange) (int64, error) {
+// wantedSize returns the bytes to create, in whole mebibytes. A copy is at least as
+// large as what it is a copy of; copied is 0 for an empty volume.
+func wantedSize(wanted *csi.CapacityRange, copied int64) (int64, error) {
 	size := int64(defaultSize)
+	if copied > 0 {
+		size = copied
+	}
 	if required := wanted.GetRequiredBytes(); required > 0 {
 		size = (required + mebibyte - 1) / mebibyte * mebibyte
 	}
 	if limit := wanted.GetLimitBytes(); limit > 0 && size > limit {
 		return 0, status.Errorf(codes.OutOfRange, "the volume needs %d bytes, more than the limit of %d", size, limit)
+	}
+	if size < copied {
+		return 0, status.Errorf(codes.OutOfRange, "the volume would have %d bytes, its source has %d", size, copied)
 	}
 	if size > maxSize {
 		return 0, status.Errorf(codes.OutOfRange, "the volume needs %d bytes, more than a volume can have", size)
@@ -191,8 +238,8 @@ func wantsBlock(capabilities []*csi.VolumeCapability) (bool, error) {
 	return blocks > 0, nil
 }
 
-func created(v volume) *csi.CreateVolumeResponse {
-	return &csi.CreateVolumeResponse{Volume: &csi.Volume{VolumeId: v.ID, CapacityBytes: v.Size}}
+func created(v volume, source *csi.VolumeContentSource) *csi.CreateVolumeResponse {
+	return &csi.CreateVolumeResponse{Volume: &csi.Volume{VolumeId: v.ID, CapacityBytes: v.Size, ContentSource: source}}
 }
 
 // lookupError turns an error of the store into CSI's.

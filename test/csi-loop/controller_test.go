@@ -13,12 +13,17 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// taken is the time of every snapshot here.
+var taken = time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC)
+
 // newController has an empty store and an empty folder of pools.
 func newController(t *testing.T) *controller {
 	t.Helper()
 	volumes, err := openStore(t.TempDir())
 	require.NoError(t, err)
-	return &controller{volumes: volumes, pools: pools{folder: t.TempDir()}}
+	snapshots, err := openStore(t.TempDir())
+	require.NoError(t, err)
+	return &controller{volumes: volumes, snapshots: snapshots, pools: pools{folder: t.TempDir()}, now: func() time.Time { return taken }}
 }
 
 // setPool writes the settings of a pool.
@@ -53,7 +58,7 @@ func TestCreateVolume(t *testing.T) {
 		"no name":              {func(r *csi.CreateVolumeRequest) { r.Name = "" }, 0, codes.InvalidArgument},
 		"no capabilities":      {func(r *csi.CreateVolumeRequest) { r.VolumeCapabilities = nil }, 0, codes.InvalidArgument},
 		"block and filesystem": {func(r *csi.CreateVolumeRequest) { r.VolumeCapabilities = append(block(), mount()...) }, 0, codes.InvalidArgument},
-		"a source":             {func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = &csi.VolumeContentSource{} }, 0, codes.InvalidArgument},
+		"an empty source":      {func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = &csi.VolumeContentSource{} }, 0, codes.InvalidArgument},
 		"over its limit": {func(r *csi.CreateVolumeRequest) {
 			r.CapacityRange.RequiredBytes++
 			r.CapacityRange.LimitBytes = r.CapacityRange.RequiredBytes

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 )
 
@@ -22,6 +23,7 @@ func main() {
 	flag.StringVar(&o.volumes, "volumes", "", "folder of the volumes")
 	flag.StringVar(&o.pools, "pools", "", "folder of the pools' settings, one NAME.json each, read at every request")
 	flag.StringVar(&o.registration, "registration", "", "the kubelet's folder for plugin sockets; empty: do not register")
+	flag.BoolVar(&o.plain, "plain", false, "offer neither snapshots nor clones")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, o)
@@ -33,7 +35,10 @@ func main() {
 }
 
 // options are the flags.
-type options struct{ name, node, endpoint, volumes, pools, registration string }
+type options struct {
+	name, node, endpoint, volumes, pools, registration string
+	plain                                              bool
+}
 
 // run serves until ctx ends.
 func run(ctx context.Context, o options) error {
@@ -41,5 +46,15 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("opening the volumes: %w", err)
 	}
-	return serve(ctx, o, volumes)
+	if o.plain {
+		return serve(ctx, o, volumes, nil)
+	}
+	if err := volumes.thaw(); err != nil {
+		return fmt.Errorf("opening the volumes: %w", err)
+	}
+	snapshots, err := openStore(filepath.Join(o.volumes, "snapshots"))
+	if err != nil {
+		return fmt.Errorf("opening the snapshots: %w", err)
+	}
+	return serve(ctx, o, volumes, snapshots)
 }

@@ -10,12 +10,16 @@ import (
 	"time"
 )
 
-// Parameters of a StorageClass. The settings of the class's pool go before them.
+// Parameters of a StorageClass, and those of snapshots of a VolumeSnapshotClass. The
+// settings of the pool go before them.
 const (
-	poolParameter     = "pool"
-	capacityParameter = "capacityBytes"
-	realParameter     = "realBytes"
-	delayParameter    = "createDelay"
+	poolParameter          = "pool"
+	capacityParameter      = "capacityBytes"
+	realParameter          = "realBytes"
+	delayParameter         = "createDelay"
+	copyDelayParameter     = "copyDelay"
+	snapshotDelayParameter = "snapshotDelay"
+	unreadyParameter       = "snapshotsUnready"
 )
 
 // settings are the limits and faults of a pool. The zero value has none.
@@ -30,6 +34,15 @@ type settings struct {
 	// Refuse is the reason why no volume can be created now, as if the pool were
 	// full; empty means that volumes are created.
 	Refuse string `json:"refuse,omitempty"`
+	// CopyDelay is how much longer it takes for a volume that begins as a copy.
+	CopyDelay duration `json:"copyDelay,omitempty"`
+	// SnapshotDelay is how long it takes to cut a snapshot.
+	SnapshotDelay duration `json:"snapshotDelay,omitempty"`
+	// Unready is that snapshots are cut and never become ready to use. Those that
+	// were cut by such a class stay so; those of a pool become ready when it ends.
+	Unready bool `json:"snapshotsUnready,omitempty"`
+	// RefuseSnapshots is the reason why no snapshot can be taken now.
+	RefuseSnapshots string `json:"refuseSnapshots,omitempty"`
 }
 
 // duration is a time span written as Go does: 1m30s.
@@ -45,8 +58,8 @@ func (d *duration) UnmarshalText(text []byte) error {
 // pools finds the settings of pools in a folder.
 type pools struct{ folder string }
 
-// read returns the name of the pool and its settings: the parameters of a
-// StorageClass, each replaced by what the pool's file says now.
+// read returns the name of the pool and its settings: the parameters of a class,
+// each replaced by what the pool's file says now.
 func (p pools) read(parameters map[string]string) (string, settings, error) {
 	s, err := fromParameters(parameters)
 	if err != nil {
@@ -84,10 +97,22 @@ func fromParameters(parameters map[string]string) (settings, error) {
 		}
 		*target = value
 	}
-	if text := parameters[delayParameter]; text != "" {
-		if err := s.Delay.UnmarshalText([]byte(text)); err != nil {
+	for name, target := range map[string]*duration{
+		delayParameter: &s.Delay, copyDelayParameter: &s.CopyDelay, snapshotDelayParameter: &s.SnapshotDelay,
+	} {
+		if parameters[name] == "" {
+			continue
+		}
+		if err := target.UnmarshalText([]byte(parameters[name])); err != nil {
 			return settings{}, fmt.Errorf("reading the parameters: %w", err)
 		}
+	}
+	if text := parameters[unreadyParameter]; text != "" {
+		unready, err := strconv.ParseBool(text)
+		if err != nil {
+			return settings{}, fmt.Errorf("reading the parameters: %s is %q, not true or false", unreadyParameter, text)
+		}
+		s.Unready = unready
 	}
 	return s, nil
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
@@ -16,10 +17,12 @@ import (
 
 // serve answers on the CSI socket, and on the kubelet's registration socket if
 // there is one, until ctx ends.
-func serve(ctx context.Context, o options, volumes *store) error {
+func serve(ctx context.Context, o options, volumes, snapshots *store) error {
 	plugin := grpc.NewServer(grpc.UnaryInterceptor(logFailures))
 	csi.RegisterIdentityServer(plugin, &identity{name: o.name})
-	csi.RegisterControllerServer(plugin, &controller{volumes: volumes, pools: pools{folder: o.pools}})
+	csi.RegisterControllerServer(plugin, &controller{
+		volumes: volumes, snapshots: snapshots, pools: pools{folder: o.pools}, now: time.Now,
+	})
 	csi.RegisterNodeServer(plugin, &node{name: o.node, volumes: volumes})
 	servers := map[string]*grpc.Server{o.endpoint: plugin}
 	if o.registration != "" {

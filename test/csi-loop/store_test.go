@@ -84,3 +84,36 @@ func TestFormatted(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, done)
 }
+
+func TestPutCopy(t *testing.T) {
+	s, err := openStore(t.TempDir())
+	require.NoError(t, err)
+	source := sparse(t, 2*mebibyte, 0)
+	require.NoError(t, s.putCopy(volume{ID: "vol-short", Size: 3 * mebibyte}, mebibyte, source))
+	info, err := os.Stat(s.image("vol-short"))
+	require.NoError(t, err)
+	require.Equal(t, int64(2*mebibyte), info.Size(), "no byte of the source is lost")
+
+	require.ErrorIs(t, s.putCopy(volume{ID: "vol-none"}, mebibyte, filepath.Join(t.TempDir(), "none")), os.ErrNotExist)
+	_, err = s.get("vol-none")
+	require.ErrorIs(t, err, errNoVolume)
+}
+
+func TestReserve(t *testing.T) {
+	s, err := openStore(t.TempDir())
+	require.NoError(t, err)
+	making := volume{ID: "vol-1", Pool: "a", Size: 5}
+	require.True(t, s.reserve(making))
+	require.False(t, s.reserve(making))
+	for range 2 { // with and without its facts, it is counted once
+		used, err := s.used("a")
+		require.NoError(t, err)
+		require.Equal(t, int64(5), used)
+		require.NoError(t, s.put(making, mebibyte))
+	}
+	s.release(making.ID)
+	used, err := s.used("a")
+	require.NoError(t, err)
+	require.Equal(t, int64(5), used)
+	require.True(t, s.reserve(making))
+}
