@@ -100,8 +100,9 @@ func (c *controller) wantedSnapshot(request *csi.CreateSnapshotRequest) (volume,
 		return volume{}, settings{}, lookupError(err)
 	}
 	wanted.Pool, wanted.Size, wanted.Block, wanted.Taken = source.Pool, source.Size, source.Block, c.now()
-	parameters := map[string]string{poolParameter: source.Pool}
+	parameters := map[string]string{}
 	maps.Copy(parameters, request.GetParameters())
+	parameters[poolParameter] = source.Pool
 	_, limits, err := c.pools.read(parameters)
 	if err != nil {
 		return volume{}, settings{}, status.Error(codes.InvalidArgument, err.Error())
