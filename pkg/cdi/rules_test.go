@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/gild-project/gild/test/definition"
 )
 
 const digest = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -13,10 +15,10 @@ const digest = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b
 // cronFrom is a DataImportCron with a source, made of a valid one: change is merged into its spec.
 func cronFrom(t *testing.T, source, change string) *unstructured.Unstructured {
 	t.Helper()
-	object := parse(t, `{apiVersion: cdi.kubevirt.io/v1beta1, kind: DataImportCron, metadata: {name: fedora, namespace: golden-images}, spec: {
+	object := definition.Parse(t, `{apiVersion: cdi.kubevirt.io/v1beta1, kind: DataImportCron, metadata: {name: fedora, namespace: golden-images}, spec: {
 		template: {spec: {storage: {resources: {requests: {storage: 5Gi}}}}}, schedule: "30 1 * * 1", managedDataSource: fedora}}`)
-	merge(object.Object, parse(t, `{kind: DataImportCron, spec: {template: {spec: {source: {`+source+`}}}}}`).Object)
-	merge(object.Object, parse(t, `{kind: DataImportCron, spec: {`+change+`}}`).Object)
+	merge(object.Object, definition.Parse(t, `{kind: DataImportCron, spec: {template: {spec: {source: {`+source+`}}}}}`).Object)
+	merge(object.Object, definition.Parse(t, `{kind: DataImportCron, spec: {`+change+`}}`).Object)
 	return object
 }
 
@@ -50,7 +52,7 @@ func (tests refusals) run(t *testing.T) {
 	crons := loadKind(t, "dataimportcrons")
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			err := crons.create(t.Context(), cronFrom(t, test.source, test.change))
+			err := crons.Create(t.Context(), cronFrom(t, test.source, test.change))
 			if test.refused == "" {
 				require.NoError(t, err)
 				return
@@ -211,18 +213,18 @@ func TestNames(t *testing.T) {
 	crons := loadKind(t, "dataimportcrons")
 	object := cronFrom(t, fromHTTP, ``)
 	object.SetName(strings.Repeat("a", 63))
-	require.NoError(t, crons.create(t.Context(), object))
+	require.NoError(t, crons.Create(t.Context(), object))
 	object.SetName(strings.Repeat("a", 64))
-	require.ErrorContains(t, crons.create(t.Context(), object), "Name cannot be longer than 63 characters")
+	require.ErrorContains(t, crons.Create(t.Context(), object), "Name cannot be longer than 63 characters")
 }
 
 // CDI lets nobody edit a spec. The seeds' manifests have one name, so the second is an edit of the first.
 func TestSpecsMayBeEdited(t *testing.T) {
 	crons := loadKind(t, "dataimportcrons")
 	before := cronFrom(t, fromHTTP, ``)
-	require.NoError(t, crons.create(t.Context(), before))
-	require.NoError(t, crons.update(t.Context(), cronFrom(t, fromRegistry, `schedule: "@daily", importsToKeep: 1, managedDataSource: other`), before))
-	require.ErrorContains(t, crons.update(t.Context(), cronFrom(t, fromRegistry, `schedule: daily`), before), "Illegal cron schedule")
+	require.NoError(t, crons.Create(t.Context(), before))
+	require.NoError(t, crons.Update(t.Context(), cronFrom(t, fromRegistry, `schedule: "@daily", importsToKeep: 1, managedDataSource: other`), before))
+	require.ErrorContains(t, crons.Update(t.Context(), cronFrom(t, fromRegistry, `schedule: daily`), before), "Illegal cron schedule")
 }
 
 func TestDataSources(t *testing.T) {
@@ -236,7 +238,7 @@ func TestDataSources(t *testing.T) {
 		"half a name": {`pvc: {name: b}`, "namespace: Required value"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := sources.create(t.Context(), parse(t, `{apiVersion: cdi.kubevirt.io/v1beta1, kind: DataSource, metadata: {name: fedora}, spec: {source: {`+test.source+`}}}`))
+			err := sources.Create(t.Context(), definition.Parse(t, `{apiVersion: cdi.kubevirt.io/v1beta1, kind: DataSource, metadata: {name: fedora}, spec: {source: {`+test.source+`}}}`))
 			if test.refused == "" {
 				require.NoError(t, err)
 				return

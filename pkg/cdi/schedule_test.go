@@ -14,7 +14,7 @@ import (
 // scheduleRule tells whether a DataImportCron may have a schedule, by the rules of that field alone.
 func scheduleRule(t *testing.T) func(string) bool {
 	t.Helper()
-	spec := loadKind(t, "dataimportcrons").structural.Properties["spec"]
+	spec := loadKind(t, "dataimportcrons").Structural.Properties["spec"]
 	field := spec.Properties["schedule"]
 	require.NotNil(t, field.ValueValidation.MaxLength)
 	rules := cel.NewValidator(&field, false, apiservercel.PerCallLimit)

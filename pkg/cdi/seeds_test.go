@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gild-project/gild/test/definition"
 )
 
 func TestSeedsApplyVerbatim(t *testing.T) {
@@ -14,7 +16,7 @@ func TestSeedsApplyVerbatim(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			data, err := os.ReadFile(filepath.Join("testdata", "seed-"+name+".yaml"))
 			require.NoError(t, err)
-			require.NoError(t, crons.create(t.Context(), parse(t, string(data))))
+			require.NoError(t, crons.Create(t.Context(), definition.Parse(t, string(data))))
 		})
 	}
 }

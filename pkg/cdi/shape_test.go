@@ -17,6 +17,7 @@ import (
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 
 	"github.com/gild-project/gild/pkg/cdi"
+	"github.com/gild-project/gild/test/definition"
 )
 
 func plurals() []string { return []string{"dataimportcrons", "datasources", "storageprofiles"} }
@@ -110,7 +111,7 @@ func TestWhatProgramsWrite(t *testing.T) {
 	crons := loadKind(t, "dataimportcrons")
 	written := status(t)
 	before := written.DeepCopy()
-	require.NoError(t, crons.create(t.Context(), written))
+	require.NoError(t, crons.Create(t.Context(), written))
 	require.Equal(t, before, written)
 	name, _, err := unstructured.NestedSlice(written.Object, "status", "currentImports")
 	require.NoError(t, err)
@@ -124,27 +125,27 @@ func TestColumns(t *testing.T) {
 		"Schedule": "30 1 * * 1", "Last Poll": "2026-03-01T01:30:00Z", "Up To Date": "True", "DataSource": "fedora", "Age": "2026-03-01T01:30:00Z",
 		"Reason": "UpToDate", "Message": "Latest import is up to date", "Poll": "NotFound", "Poll Message": "the server has no such file",
 	} {
-		require.Equal(t, want, crons.column(t, object, name), name)
+		require.Equal(t, want, crons.Column(t, object, name), name)
 	}
 	fresh := cronFrom(t, fromHTTP, ``)
-	require.Empty(t, crons.column(t, fresh, "Up To Date"))
-	require.Empty(t, crons.column(t, fresh, "Last Poll"))
+	require.Empty(t, crons.Column(t, fresh, "Up To Date"))
+	require.Empty(t, crons.Column(t, fresh, "Last Poll"))
 
 	sources := loadKind(t, "datasources")
-	source := parse(t, `{apiVersion: cdi.kubevirt.io/v1beta1, kind: DataSource, metadata: {name: fedora}, spec: {source: {}}, status: {
+	source := definition.Parse(t, `{apiVersion: cdi.kubevirt.io/v1beta1, kind: DataSource, metadata: {name: fedora}, spec: {source: {}}, status: {
 		source: {pvc: {namespace: a, name: b}}, conditions: [{type: Ready, status: "True", reason: Ready, message: DataSource is ready to be consumed}]}}`)
 	for name, want := range map[string]string{"Ready": "True", "PVC": "b", "Reason": "Ready", "Namespace Of PVC": "a", "Snapshot": "", "Message": "DataSource is ready to be consumed"} {
-		require.Equal(t, want, sources.column(t, source, name), name)
+		require.Equal(t, want, sources.Column(t, source, name), name)
 	}
 }
 
 func TestStorageProfiles(t *testing.T) {
 	profiles := loadKind(t, "storageprofiles")
 	profile := func(mode string) *unstructured.Unstructured {
-		return parse(t, `{apiVersion: cdi.kubevirt.io/v1beta1, kind: StorageProfile, metadata: {name: fast}, spec: {claimPropertySets: [{accessModes: [`+mode+`], volumeMode: Block}]}}`)
+		return definition.Parse(t, `{apiVersion: cdi.kubevirt.io/v1beta1, kind: StorageProfile, metadata: {name: fast}, spec: {claimPropertySets: [{accessModes: [`+mode+`], volumeMode: Block}]}}`)
 	}
-	require.NoError(t, profiles.create(t.Context(), profile("ReadWriteMany")))
-	require.ErrorContains(t, profiles.create(t.Context(), profile("Any")), "Illegal AccessMode")
+	require.NoError(t, profiles.Create(t.Context(), profile("ReadWriteMany")))
+	require.ErrorContains(t, profiles.Create(t.Context(), profile("Any")), "Illegal AccessMode")
 }
 
 func TestScheme(t *testing.T) {

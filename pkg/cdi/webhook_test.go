@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/gild-project/gild/test/definition"
 )
 
 // The cases of CDI's own webhook for DataImportCrons, in its order. The one that differs: a spec may be edited.
@@ -33,8 +35,8 @@ func TestCasesOfCDI(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			object := cronFrom(t, test.source, volume)
-			merge(object.Object, parse(t, `{kind: DataImportCron, spec: {`+test.change+`}}`).Object)
-			err := crons.create(t.Context(), object)
+			merge(object.Object, definition.Parse(t, `{kind: DataImportCron, spec: {`+test.change+`}}`).Object)
+			err := crons.Create(t.Context(), object)
 			if test.refused == "" {
 				require.NoError(t, err)
 				return
@@ -45,7 +47,7 @@ func TestCasesOfCDI(t *testing.T) {
 	t.Run("reject a long name", func(t *testing.T) {
 		object := cronFrom(t, url, volume)
 		object.SetName("the-name-length-of-this-dataimportcron-is-longer-then-253-characters" + strings.Repeat("123456789-", 20))
-		require.ErrorContains(t, crons.create(t.Context(), object), "Name cannot be longer than 63 characters")
+		require.ErrorContains(t, crons.Create(t.Context(), object), "Name cannot be longer than 63 characters")
 	})
 	for name, edit := range map[string]func(*unstructured.Unstructured) error{
 		"accept an edit of the spec": func(object *unstructured.Unstructured) error {
@@ -63,7 +65,7 @@ func TestCasesOfCDI(t *testing.T) {
 			before := cronFrom(t, url, volume)
 			after := before.DeepCopy()
 			require.NoError(t, edit(after))
-			require.NoError(t, crons.update(t.Context(), after, before))
+			require.NoError(t, crons.Update(t.Context(), after, before))
 		})
 	}
 }

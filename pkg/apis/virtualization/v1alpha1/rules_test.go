@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/gild-project/gild/test/definition"
 )
 
 const digest = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -16,7 +18,7 @@ const digest = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b
 // image is a VMDiskImage with a spec, written as the inside of a YAML flow mapping.
 func image(t *testing.T, spec string) *unstructured.Unstructured {
 	t.Helper()
-	return parse(t, "{apiVersion: virtualization.k8s.io/v1alpha1, kind: VMDiskImage, metadata: {name: image}, spec: {"+spec+"}}")
+	return definition.Parse(t, "{apiVersion: virtualization.k8s.io/v1alpha1, kind: VMDiskImage, metadata: {name: image}, spec: {"+spec+"}}")
 }
 
 func TestSources(t *testing.T) {
@@ -91,7 +93,7 @@ func TestSources(t *testing.T) {
 		"files with a size":                 {`source: {registry: {url: "docker://registry.example.org/disk", content: files}}, size: 20Gi`, "size does not go with content files"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := vmdi.create(t.Context(), image(t, test.spec))
+			err := vmdi.Create(t.Context(), image(t, test.spec))
 			if test.refused == "" {
 				require.NoError(t, err)
 				return
@@ -104,7 +106,7 @@ func TestSources(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	vmdi := loadKind(t, "vmdiskimages")
 	object := image(t, `source: {registry: {url: "docker://registry.example.org/disk"}}`)
-	require.NoError(t, vmdi.create(t.Context(), object))
+	require.NoError(t, vmdi.Create(t.Context(), object))
 	registry, _, err := unstructured.NestedMap(object.Object, "spec", "source", "registry")
 	require.NoError(t, err)
 	require.Equal(t, map[string]any{"url": "docker://registry.example.org/disk", "pullMethod": "pod", "content": "auto"}, registry)
@@ -122,8 +124,8 @@ func TestSourceColumn(t *testing.T) {
 		"registry.example.org/disk:1":          `source: {imageRef: "registry.example.org/disk:1"}`,
 	} {
 		object := image(t, spec)
-		require.NoError(t, vmdi.create(t.Context(), object))
-		require.Equal(t, want, vmdi.column(t, object, "Source"))
+		require.NoError(t, vmdi.Create(t.Context(), object))
+		require.Equal(t, want, vmdi.Column(t, object, "Source"))
 	}
 }
 
@@ -132,9 +134,9 @@ func TestSeedManifest(t *testing.T) {
 	vmdi := loadKind(t, "vmdiskimages")
 	text, err := os.ReadFile(filepath.Join("testdata", "seed.yaml"))
 	require.NoError(t, err)
-	object := parse(t, string(text))
-	require.NoError(t, vmdi.create(t.Context(), object))
-	require.Equal(t, "docker.io/library/ubuntu:22.04", vmdi.column(t, object, "Source"))
+	object := definition.Parse(t, string(text))
+	require.NoError(t, vmdi.Create(t.Context(), object))
+	require.Equal(t, "docker.io/library/ubuntu:22.04", vmdi.Column(t, object, "Source"))
 }
 
 // TestDocumentsApply applies every whole VMDiskImage of the page and of the samples.
@@ -158,7 +160,7 @@ func TestDocumentsApply(t *testing.T) {
 		for _, text := range texts {
 			for document := range strings.SplitSeq(text, "\n---\n") {
 				if strings.Contains(document, "kind: VMDiskImage\n") && strings.Contains(document, "\nspec:\n") && !strings.Contains(document, "dataSourceRef") {
-					require.NoError(t, vmdi.create(t.Context(), parse(t, document)), "%s:\n%s", path, document)
+					require.NoError(t, vmdi.Create(t.Context(), definition.Parse(t, document)), "%s:\n%s", path, document)
 					applied++
 				}
 			}
@@ -175,8 +177,8 @@ func TestImportsTakeWhatImagesTake(t *testing.T) {
 		`source: {imageRef: "docker.io/library/ubuntu:22.04"}, format: qcow2, size: 20Gi`,
 		`source: {registry: {imageStream: debian, pullMethod: node}}`,
 	} {
-		object := parse(t, "{apiVersion: virtualization.k8s.io/v1alpha1, kind: VMDiskImport, metadata: {name: a}, spec: {claimRef: {name: a, uid: b}, imageRef: {name: c, uid: d, generation: 1}, "+spec+"}}")
-		require.NoError(t, vmdimp.create(t.Context(), object))
-		require.Equal(t, "c", vmdimp.column(t, object, "Source"))
+		object := definition.Parse(t, "{apiVersion: virtualization.k8s.io/v1alpha1, kind: VMDiskImport, metadata: {name: a}, spec: {claimRef: {name: a, uid: b}, imageRef: {name: c, uid: d, generation: 1}, "+spec+"}}")
+		require.NoError(t, vmdimp.Create(t.Context(), object))
+		require.Equal(t, "c", vmdimp.Column(t, object, "Source"))
 	}
 }
