@@ -43,6 +43,8 @@ var arrows = map[string][]string{
 	"pkg/cdi/generate":                 {"pkg/cdi"},
 	"pkg/credentials":                  {"pkg/apis/virtualization/v1alpha1"},
 	"pkg/imagestream":                  {},
+	"pkg/snapshot":                     {},
+	"pkg/grant":                        {},
 	"pkg/poller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden", "pkg/credentials", "pkg/imagestream"},
 	"pkg/roller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
 	"pkg/datasource":                   {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
