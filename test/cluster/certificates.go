@@ -40,6 +40,7 @@ func clients() map[string]pki.Identity {
 		"pki/scheduler.conf":          {CommonName: "system:kube-scheduler"},
 		"pki/proxy.conf":              {CommonName: "system:kube-proxy"},
 		"pki/provisioner.conf":        {CommonName: "csi-provisioner", Groups: []string{masters}},
+		"pki/snapshotter.conf":        {CommonName: "csi-snapshotter", Groups: []string{masters}},
 		"pki/network-policy.conf":     {CommonName: "network-policy", Groups: []string{masters}},
 	}
 }

@@ -7,7 +7,6 @@ import (
 )
 
 const (
-	driverName = "loop.csi.gild.dev"
 	// policyTable is the nftables table of the network policies.
 	policyTable  = "gild-netpol"
 	policySocket = "netpol.sock"
@@ -18,6 +17,8 @@ type component struct {
 	name    string
 	program string // the built program; the name if empty
 	args    []string
+	// before makes what the process needs of the others; nil is nothing.
+	before func(ctx context.Context) error
 	// ready says whether it does its work; nil means as soon as it runs.
 	ready func(ctx context.Context) error
 }
@@ -26,8 +27,7 @@ type component struct {
 // in reverse order.
 func (c *cluster) components() []component {
 	pki := func(name string) string { return c.path("pki", name) }
-	socket := c.path("csi.sock")
-	return []component{
+	return append([]component{
 		{name: "registry", args: []string{"--address=" + registryAddress, "--folder=" + c.path("registry")},
 			program: "cluster-registry", ready: answersHTTP("http://" + registryAddress + "/v2/")},
 		c.etcd(etcdAddress, etcdPeerAddress),
@@ -66,18 +66,7 @@ func (c *cluster) components() []component {
 			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0s", "--conntrack-tcp-timeout-close-wait=0s",
 			"--oom-score-adj=0",
 		}, ready: answersHTTP("http://" + proxyHealthAddress + "/healthz")},
-		{name: "csi-loop", args: []string{
-			"--name=" + driverName, "--node=" + nodeName, "--endpoint=" + socket, "--volumes=" + c.path("volumes"),
-			"--pools=" + c.path("pools"), "--registration=" + c.path("kubelet/plugins_registry"),
-		}, ready: acceptsUnix(socket)},
-		{name: "csi-provisioner", args: []string{
-			"--kubeconfig=" + pki("provisioner.conf"), "--csi-address=" + socket, "--leader-election=false",
-			"--feature-gates=Topology=false", "--extra-create-metadata", "--default-fstype=ext4",
-			// The default is to wait up to 5 minutes after failures; tests free space and then look for the volume.
-			"--retry-interval-max=15s",
-			"--kube-api-qps=50", "--kube-api-burst=100", // many tests at once
-		}},
-	}
+	}, c.storage()...)
 }
 
 // etcd keeps what the API server stores, for as long as the cluster lives.

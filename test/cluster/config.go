@@ -38,7 +38,7 @@ func settingsFiles() []settingsFile {
 type values struct {
 	Folder, NodeName, NodeIP, PodNetwork, Bridge, NetworkName, ClusterDomain, DNSIP string
 	PauseImage, DNSImage, ShimBinary, RuncBinary, ControlGroup                      string
-	Driver, PolicySocket                                                            string
+	Driver, PlainDriver, PolicySocket                                               string
 }
 
 // writeConfig writes the configuration files below the cluster's folder.
@@ -54,7 +54,7 @@ func (c *cluster) writeConfig() error {
 	v := values{
 		Folder: c.cluster, NodeName: nodeName, NodeIP: nodeIP, PodNetwork: podNetwork, Bridge: bridge,
 		NetworkName: c.id(), ClusterDomain: clusterDomain, DNSIP: dnsIP, PauseImage: pauseImage, DNSImage: dnsImage,
-		ShimBinary: shim, RuncBinary: runc, ControlGroup: c.id(), Driver: driverName,
+		ShimBinary: shim, RuncBinary: runc, ControlGroup: c.id(), Driver: driverName, PlainDriver: plainDriverName,
 		PolicySocket: c.path(policySocket),
 	}
 	for _, file := range settingsFiles() {

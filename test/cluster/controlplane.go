@@ -85,6 +85,11 @@ func (c *cluster) runControlPlane(ctx context.Context) error {
 
 // startOne starts a process and waits until it does its work.
 func (c *cluster) startOne(ctx context.Context, p component) error {
+	if p.before != nil {
+		if err := p.before(ctx); err != nil {
+			return err
+		}
+	}
 	command, err := c.command(p)
 	if err != nil {
 		return err

@@ -15,8 +15,8 @@ const (
 	clusterVariable = "GILD_CLUSTER_DIR"
 
 	// maxClusterPath keeps the sockets below the cluster's folder within the
-	// 107 bytes of unix(7): the longest one adds 50.
-	maxClusterPath = 57
+	// 107 bytes of unix(7): the longest one, with which a CSI driver registers, adds 53.
+	maxClusterPath = 54
 )
 
 // folders are the absolute paths this program reads and writes.

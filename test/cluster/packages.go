@@ -26,7 +26,7 @@ func runPackages() []debianPackage {
 		{"iproute2", "ip: the bridge of the pods"},
 		{"nftables", "nft: services, network policies and masquerading"},
 		{"containernetworking-plugins", "the pods' network interfaces"},
-		{"e2fsprogs", "mkfs.ext4: volumes"},
+		{"e2fsprogs", "mkfs.ext4 and resize2fs: volumes"},
 		{"mount", "losetup: the kubelet's raw block volumes"},
 		{"kmod", "modprobe: kernel modules that are not loaded yet"},
 	}

@@ -2,6 +2,8 @@ package main
 
 import "path/filepath"
 
+const snapshotterModule = "github.com/kubernetes-csi/external-snapshotter/v8"
+
 // group is a folder of Go code and the programs that are built from it
 // together. Programs that are not ours are pinned by the go.mod of a nested
 // module, so that their requirements do not touch Gild's.
@@ -66,10 +68,18 @@ func groups() []group {
 	provisioner.programs = []program{{"csi-provisioner", provisionerModule + "/cmd/csi-provisioner"}}
 	provisioner.flags = []string{"-X=main.version={" + provisionerModule + "}"}
 
+	snapshotter := nested("snapshotter")
+	snapshotter.programs = []program{
+		{"csi-snapshotter", snapshotterModule + "/cmd/csi-snapshotter"},
+		{"snapshot-controller", snapshotterModule + "/cmd/snapshot-controller"},
+	}
+	snapshotter.flags = []string{"-X=main.version={" + snapshotterModule + "}"}
+
 	loop := group{name: "csi-loop", dir: "test/csi-loop", module: "test/csi-loop", after: kubernetes.name,
 		programs: []program{{"csi-loop", "."}}}
 
-	return []group{kubernetes, containerd, runc, etcd, own("pause"), own("registry"), own("dns"), own("netpol"), own("announce"), provisioner, loop}
+	return []group{kubernetes, containerd, runc, etcd, own("pause"), own("registry"), own("dns"), own("netpol"), own("announce"),
+		provisioner, snapshotter, loop}
 }
 
 // sanityGroup is built only when it is asked for.

@@ -139,7 +139,8 @@ func (c *cluster) settle(ctx context.Context) error {
 		{"kubelet", "wait node/" + nodeName + " --for=create --timeout=120s"},
 		{"kubelet", "wait node/" + nodeName + " --for=condition=Ready --timeout=120s"},
 		{"kube-controller-manager", "wait serviceaccount/default --for=create --timeout=60s"},
-		{"kubelet", "wait csinode/" + nodeName + " --for=jsonpath={.spec.drivers[0].name}=" + driverName + " --timeout=120s"},
+		{"kubelet", "wait csinode/" + nodeName + " --for=jsonpath=" + registered(driverName) + " --timeout=120s"},
+		{"kubelet", "wait csinode/" + nodeName + " --for=jsonpath=" + registered(plainDriverName) + " --timeout=120s"},
 		{"kubelet", "rollout status deployment/dns --namespace=kube-system --timeout=120s"},
 	} {
 		if err := c.kubectl(ctx, strings.Fields(condition.args)...); err != nil {
@@ -147,6 +148,11 @@ func (c *cluster) settle(ctx context.Context) error {
 		}
 	}
 	return c.stillAlive()
+}
+
+// registered is the condition that the kubelet knows a CSI driver.
+func registered(driver string) string {
+	return `{.spec.drivers[?(@.name=="` + driver + `")].name}=` + driver
 }
 
 // stillAlive finds a component that started and then ended.

@@ -59,16 +59,6 @@ func mountDevice(ctx context.Context, device, path string) error {
 	return nil
 }
 
-// growFileSystem makes a mounted file system as large as its device. One that is
-// stays as it is.
-func growFileSystem(ctx context.Context, device string) error {
-	output, err := exec.CommandContext(ctx, "resize2fs", device).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("growing the file system on %s: %w: %s", device, err, output)
-	}
-	return nil
-}
-
 // emptyFolder and emptyFile make what a bind mount covers.
 func emptyFolder(path string) error { return os.MkdirAll(path, 0o750) }
 

@@ -37,7 +37,7 @@ func (n *node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeG
 }
 
 // NodeStageVolume makes a loop device and, for a file system, formats it once
-// and mounts it. The file system of a copy grows to the copy's size.
+// and mounts it. The file system of a copy grows to the copy's size before.
 func (n *node) NodeStageVolume(ctx context.Context, request *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
 	v, err := n.find(request.GetVolumeId(), request.GetStagingTargetPath(), request.GetVolumeCapability())
 	if err != nil {
@@ -52,13 +52,12 @@ func (n *node) NodeStageVolume(ctx context.Context, request *csi.NodeStageVolume
 	if v.Block {
 		return &csi.NodeStageVolumeResponse{}, nil
 	}
+	if v.Source != "" {
+		if err := grow(ctx, device, request.GetStagingTargetPath()); err != nil {
+			return nil, status.Error(codes.Internal, err.Error())
+		}
+	}
 	if err := mountDevice(ctx, device, request.GetStagingTargetPath()); err != nil {
-		return nil, status.Error(codes.Internal, err.Error())
-	}
-	if v.Source == "" {
-		return &csi.NodeStageVolumeResponse{}, nil
-	}
-	if err := growFileSystem(ctx, device); err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return &csi.NodeStageVolumeResponse{}, nil

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kubernetes-csi/external-snapshotter/client/v8/clientset/versioned"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -38,11 +39,11 @@ const (
 type cluster struct {
 	*testing.T
 	kubernetes.Interface
+	snapshots versioned.Interface
 	namespace string
 }
 
-// newCluster connects to the cluster and makes a namespace that enforces the
-// restricted pod security standard.
+// newCluster connects to the cluster and makes a namespace.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	t.Parallel()
@@ -50,16 +51,27 @@ func newCluster(t *testing.T) *cluster {
 	require.NoError(t, err)
 	client, err := kubernetes.NewForConfig(config)
 	require.NoError(t, err)
+	snapshots, err := versioned.NewForConfig(config)
+	require.NoError(t, err)
 	pushProbe(t)
-	namespace, err := client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+	c := &cluster{T: t, Interface: client, snapshots: snapshots}
+	return c.another()
+}
+
+// another makes one more namespace that enforces the restricted pod security standard.
+func (c *cluster) another() *cluster {
+	c.Helper()
+	namespace, err := c.CoreV1().Namespaces().Create(c.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		GenerateName: "gild-smoke-", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
 	}}, metav1.CreateOptions{})
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		ctx := context.WithoutCancel(t.Context())
-		require.NoError(t, client.CoreV1().Namespaces().Delete(ctx, namespace.Name, metav1.DeleteOptions{}))
+	require.NoError(c, err)
+	c.Cleanup(func() {
+		ctx := context.WithoutCancel(c.Context())
+		require.NoError(c, c.CoreV1().Namespaces().Delete(ctx, namespace.Name, metav1.DeleteOptions{}))
 	})
-	return &cluster{T: t, Interface: client, namespace: namespace.Name}
+	other := *c
+	other.namespace = namespace.Name
+	return &other
 }
 
 func pushProbe(t *testing.T) {
@@ -77,11 +89,18 @@ func pushProbe(t *testing.T) {
 // claim makes a claim of 64 MiB.
 func (c *cluster) claim(name, class string, mode corev1.PersistentVolumeMode) {
 	c.Helper()
+	c.claimFrom(name, class, mode, "64Mi", nil)
+}
+
+// claimFrom makes a claim that begins as a copy of the source.
+func (c *cluster) claimFrom(name, class string, mode corev1.PersistentVolumeMode, size string, source *corev1.TypedLocalObjectReference) {
+	c.Helper()
 	_, err := c.CoreV1().PersistentVolumeClaims(c.namespace).Create(c.Context(), &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, StorageClassName: &class, VolumeMode: &mode,
-			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("64Mi")}},
+			Resources:  corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}},
+			DataSource: source,
 		},
 	}, metav1.CreateOptions{})
 	require.NoError(c, err)

@@ -30,7 +30,7 @@ func main() {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) < 2 {
-		return errors.New("usage: probe serve ADDRESS | dial ADDRESS... | resolve NAME... | write FOLDER DEVICE | fill FOLDER")
+		return errors.New("usage: probe (serve ADDRESS | dial ADDRESS... | resolve NAME... | write FOLDER DEVICE | fill FOLDER | put SEED PATH... | sum LENGTH PATH...)")
 	}
 	switch args[0] {
 	case "serve":
@@ -42,6 +42,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return each(out, args[1:], func(name string) string { return resolve(ctx, name) })
 	case "fill":
 		return fill(out, args[1])
+	case "put":
+		return each(out, args[2:], func(path string) string { return described(put(path, args[1])) })
+	case "sum":
+		return each(out, args[2:], func(path string) string { return described(sum(path, args[1])) })
 	case "write":
 		return write(out, args[1], args[len(args)-1])
 	}
