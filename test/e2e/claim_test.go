@@ -28,7 +28,7 @@ const (
 	// importWithin bounds an import of a small disk on a machine that does much else.
 	importWithin = 3 * time.Minute
 	// diskSize and claimSize are those of most tests.
-	diskSize  = 48 * mib
+	diskSize  = 24 * mib
 	claimSize = 96 * mib
 	// immediateAnnotation asks for an import before anything uses the claim.
 	immediateAnnotation = "cdi.kubevirt.io/storage.bind.immediate.requested"

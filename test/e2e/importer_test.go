@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -65,15 +67,20 @@ func (f *fixture) recordedPods(c claim) ([]corev1.Pod, error) {
 	}
 	defer func() { _ = file.Close() }()
 	attempts := map[string]corev1.Pod{}
-	decoder := json.NewDecoder(file)
-	for {
+	for lines := bufio.NewReader(file); ; {
+		text, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			break // the last line may not be complete yet
+		} else if err != nil {
+			return nil, fmt.Errorf("reading the records: %w", err)
+		}
+		if !bytes.Contains(text, []byte(c.uid)) {
+			continue // all pods of a run are many
+		}
 		var line struct {
 			Object corev1.Pod `json:"object"`
 		}
-		// The last line may not be complete yet.
-		if err := decoder.Decode(&line); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			break
-		} else if err != nil {
+		if err := json.Unmarshal(text, &line); err != nil {
 			return nil, fmt.Errorf("reading the records: %w", err)
 		}
 		if labels := line.Object.Labels; labels[claimUIDLabel] == c.uid {

@@ -57,7 +57,7 @@ func (f *fixture) watchImport(c claim) <-chan []seenImport {
 func TestShowsProgress(t *testing.T) {
 	t.Parallel()
 	f := start(t)
-	const size = 3 * diskSize
+	const size = 6 * diskSize
 	img := f.Raw(size)
 	slow := img.file
 	slow.BytesPerSecond = 6 * mib // 24 s in all
