@@ -44,7 +44,7 @@ var arrows = map[string][]string{
 	"pkg/credentials":                  {"pkg/apis/virtualization/v1alpha1"},
 	"pkg/imagestream":                  {},
 	"pkg/snapshot":                     {},
-	"pkg/grant":                        {},
+	"pkg/grant":                        {"pkg/golden"},
 	"pkg/poller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden", "pkg/credentials", "pkg/imagestream"},
 	"pkg/roller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
 	"pkg/datasource":                   {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
