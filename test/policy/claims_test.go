@@ -1,0 +1,106 @@
+package policy_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apiserver/pkg/admission"
+
+	"github.com/gild-project/gild/test/definition"
+	"github.com/gild-project/gild/test/policy"
+)
+
+const deploy = "../../deploy/"
+
+// claim is one with a spec, written as the inside of a YAML flow mapping.
+func claim(t *testing.T, spec string) *unstructured.Unstructured {
+	t.Helper()
+	return definition.Parse(t, "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {namespace: vms, name: web}, spec: {"+spec+"}}")
+}
+
+func creating(object *unstructured.Unstructured) policy.Request {
+	return policy.Request{Operation: admission.Create, Resource: "persistentvolumeclaims", Object: object}
+}
+
+func TestLift(t *testing.T) {
+	policies := policy.Load(t, deploy+"policies/lift.yaml")
+	for name, test := range map[string]struct{ spec, want string }{
+		"a VMDiskImage": {"dataSource: {apiGroup: virtualization.k8s.io, kind: VMDiskImage, name: a}",
+			"dataSource: {apiGroup: virtualization.k8s.io, kind: VMDiskImage, name: a}, dataSourceRef: {apiGroup: virtualization.k8s.io, kind: VMDiskImage, name: a}"},
+		"a DataSource": {"volumeMode: Block, dataSource: {apiGroup: cdi.kubevirt.io, kind: DataSource, name: a}",
+			"volumeMode: Block, dataSource: {apiGroup: cdi.kubevirt.io, kind: DataSource, name: a}, dataSourceRef: {apiGroup: cdi.kubevirt.io, kind: DataSource, name: a}"},
+		"a DataImportCron": {"dataSource: {apiGroup: cdi.kubevirt.io, kind: DataImportCron, name: a}",
+			"dataSource: {apiGroup: cdi.kubevirt.io, kind: DataImportCron, name: a}, dataSourceRef: {apiGroup: cdi.kubevirt.io, kind: DataImportCron, name: a}"},
+		"both already":                    {"dataSource: {apiGroup: cdi.kubevirt.io, kind: DataSource, name: a}, dataSourceRef: {apiGroup: cdi.kubevirt.io, kind: DataSource, name: b}", ""},
+		"a reference":                     {"dataSourceRef: {apiGroup: cdi.kubevirt.io, kind: DataSource, name: a}", ""},
+		"a claim":                         {"dataSource: {kind: PersistentVolumeClaim, name: a}", ""},
+		"a snapshot":                      {"dataSource: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: a}", ""},
+		"a kind of CDI that is not ours":  {"dataSource: {apiGroup: cdi.kubevirt.io, kind: VolumeImportSource, name: a}", ""},
+		"our kind's name, another group":  {"dataSource: {apiGroup: example.org, kind: DataSource, name: a}", ""},
+		"our groups, the wrong way round": {"dataSource: {apiGroup: virtualization.k8s.io, kind: DataSource, name: a}", ""},
+		"none":                            {"volumeMode: Block", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := test.want
+			if want == "" {
+				want = test.spec
+			}
+			require.Equal(t, claim(t, want).Object, policies.Mutate(t, creating(claim(t, test.spec))).Object)
+		})
+	}
+}
+
+// drop is what Kubernetes does between mutating and validating policies: a reference with a namespace
+// goes as a whole.
+func drop(object *unstructured.Unstructured) *unstructured.Unstructured {
+	if namespace, _, _ := unstructured.NestedString(object.Object, "spec", "dataSourceRef", "namespace"); namespace != "" {
+		unstructured.RemoveNestedField(object.Object, "spec", "dataSourceRef")
+	}
+	return object
+}
+
+func TestNamespace(t *testing.T) {
+	policies := policy.Load(t, deploy+"policies/namespace.yaml", deploy+"policies/lift.yaml")
+	for name, test := range map[string]struct{ spec, refused string }{
+		"a DataSource": {"dataSourceRef: {apiGroup: cdi.kubevirt.io, kind: DataSource, name: fedora, namespace: images}",
+			"dataSourceRef.namespace is not honoured, and the volume would be empty (asked for: DataSource images/fedora). " +
+				"Make a DataSource in the namespace of the claim whose spec.source.pvc names the claim of the other namespace, and name that one without a namespace. " +
+				"The other namespace must allow it with a ReferenceGrant."},
+		"a DataImportCron": {"dataSourceRef: {apiGroup: cdi.kubevirt.io, kind: DataImportCron, name: fedora, namespace: images}",
+			"dataSourceRef.namespace is not honoured, and the volume would be empty (asked for: DataImportCron images/fedora). " +
+				"Make a DataSource in the namespace of the claim whose spec.source.pvc names the claim of the other namespace, and name that one without a namespace. " +
+				"The other namespace must allow it with a ReferenceGrant."},
+		"a VMDiskImage": {"dataSourceRef: {apiGroup: virtualization.k8s.io, kind: VMDiskImage, name: fedora, namespace: images}",
+			"dataSourceRef.namespace is not honoured, and the volume would be empty (asked for: VMDiskImage images/fedora). " +
+				"Make a VMDiskImage in the namespace of the claim, and name it without a namespace."},
+		"in its own namespace": {"dataSourceRef: {apiGroup: cdi.kubevirt.io, kind: DataSource, name: fedora, namespace: vms}",
+			"dataSourceRef.namespace is not honoured, and the volume would be empty (asked for: DataSource vms/fedora). " +
+				"Make a DataSource in the namespace of the claim whose spec.source.pvc names the claim of the other namespace, and name that one without a namespace. " +
+				"The other namespace must allow it with a ReferenceGrant."},
+		"without a namespace":             {"dataSourceRef: {apiGroup: cdi.kubevirt.io, kind: DataSource, name: fedora}", ""},
+		"an empty namespace":              {`dataSourceRef: {apiGroup: cdi.kubevirt.io, kind: DataSource, name: fedora, namespace: ""}`, ""},
+		"dataSource alone":                {"dataSource: {apiGroup: cdi.kubevirt.io, kind: DataSource, name: fedora}", ""},
+		"a claim of another namespace":    {"dataSourceRef: {kind: PersistentVolumeClaim, name: fedora, namespace: images}", ""},
+		"a snapshot of another namespace": {"dataSourceRef: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: fedora, namespace: images}", ""},
+		"somebody else's kind":            {"dataSourceRef: {apiGroup: cdi.kubevirt.io, kind: VolumeCloneSource, name: fedora, namespace: images}", ""},
+		"nothing":                         {"volumeMode: Block", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mutated := drop(policies.Mutate(t, creating(claim(t, test.spec))))
+			require.Equal(t, test.refused, policies.Refusal(t, creating(mutated)))
+			changed := claim(t, test.spec)
+			require.Empty(t, policies.Refusal(t, policy.Request{Operation: admission.Update, Resource: "persistentvolumeclaims", Object: mutated, Old: changed}),
+				"a claim that exists is left alone")
+		})
+	}
+}
+
+// TestMarkAlone has somebody make the mark by hand: there is nothing to gain from it.
+func TestMarkAlone(t *testing.T) {
+	policies := policy.Load(t, deploy+"policies/namespace.yaml")
+	object := claim(t, "dataSourceRef: {apiGroup: cdi.kubevirt.io, kind: DataSource, name: fedora, namespace: images}")
+	object.SetAnnotations(map[string]string{"gild.dev/asked-for": "nothing", "team": "a"})
+	mutated := policies.Mutate(t, creating(object))
+	require.Equal(t, map[string]string{"gild.dev/asked-for": "DataSource images/fedora", "team": "a"}, mutated.GetAnnotations())
+}
