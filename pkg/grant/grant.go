@@ -13,11 +13,13 @@ import (
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 )
 
+// The kinds of what may be copied.
 const (
-	// KindClaim and KindSnapshot are the kinds of what may be copied.
 	KindClaim    = "PersistentVolumeClaim"
 	KindSnapshot = "VolumeSnapshot"
+)
 
+const (
 	// Role is the ClusterRole in deploy/ that lets whoever is bound to it in a namespace copy from
 	// that namespace.
 	Role = "gild-copy"
