@@ -21,10 +21,10 @@ import (
 	"github.com/gild-project/gild/pkg/source"
 )
 
-// TestReasonsOfThePartsAreKnown reads the reasons that source, format and target spell as
+// TestReasonsOfThePartsAreKnown reads the reasons that source, format, target and exporter spell as
 // plain strings.
 func TestReasonsOfThePartsAreKnown(t *testing.T) {
-	for _, part := range []string{"source/errors.go", "format/refusal/refusal.go", "target/errors.go"} {
+	for _, part := range []string{"source/errors.go", "format/refusal/refusal.go", "target/errors.go", "exporter/errors.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "pkg", part), nil, 0)
 		require.NoError(t, err)
 		found := 0

@@ -1,4 +1,4 @@
-// Command importer copies one disk image into one volume.
+// Command importer copies one disk image into one volume, or exports one volume to be copied.
 package main
 
 import (
@@ -32,11 +32,14 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, join func(importer.Options) importer.Parts) int {
+	if len(args) > 0 && args[0] == "serve" {
+		return serve(ctx, args[1:])
+	}
 	var o importer.Options
 	flags := pflag.NewFlagSet("importer", pflag.ContinueOnError)
 	flags.SortFlags = false
 	flags.Usage = func() {
-		_, _ = fmt.Fprintf(os.Stdout, "importer copies one disk image into one volume.\n\n  importer --source URL --target PATH [flags]\n\n%s", flags.FlagUsages())
+		_, _ = fmt.Fprintf(os.Stdout, "importer copies one disk image into one volume.\n\n  importer --source URL --target PATH [flags]\n  importer serve --help\n\n%s", flags.FlagUsages())
 	}
 	o.BindFlags(flags)
 	err := flags.Parse(args)

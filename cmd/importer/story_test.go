@@ -92,6 +92,9 @@ func writeFiles(dir string, s *site) error {
 			return err
 		}
 	}
+	if err := serveFiles(dir, s); err != nil {
+		return err
+	}
 	for _, name := range []string{"volume", "scratch"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
 			return err

@@ -27,7 +27,9 @@ func wire(o importer.Options) importer.Parts {
 			}
 			return source.Open(ctx, o.Source, source.Options{
 				Credentials: credentials, CADir: o.CADir, Notice: opening.Notice, History: history,
-				Pin: source.Revision{ETag: o.Pin.ETag, LastModified: o.Pin.LastModified, Length: o.Pin.Length},
+				// Holes have no bytes that a checksum could be of, and only a raw disk is the same without them.
+				Extents: o.SourceFormat == importer.FormatRaw && o.Checksum == "" && !o.Digest,
+				Pin:     source.Revision{ETag: o.Pin.ETag, LastModified: o.Pin.LastModified, Length: o.Pin.Length},
 			})
 		},
 		Unpack: func(ctx context.Context, opening importer.Opening, written func(n int64)) (importer.Origin, error) {

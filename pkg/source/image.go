@@ -23,6 +23,10 @@ type httpImage struct {
 	facts
 	// offset is where Read is.
 	offset int64
+	// offered is where the server says that its extents are, data what they are. nil means that
+	// all may be data.
+	offered string
+	data    []extent
 
 	// head is the answer to the opening request and stays; nil when there are no ranges.
 	head []byte
@@ -68,6 +72,7 @@ func openHTTP(ctx context.Context, u *url.URL, o Options) (*httpImage, error) {
 		return nil, err
 	}
 	i.pace.opened()
+	i.learnExtents(ctx)
 	return i, nil
 }
 
@@ -142,6 +147,7 @@ func (i *httpImage) accept(asked part, r *http.Response) error {
 	if !i.options.Addressed {
 		i.revision.ETag, i.revision.LastModified = r.Header.Get("ETag"), r.Header.Get("Last-Modified")
 	}
+	i.offered = r.Header.Get(headerExtents)
 	i.contentType, _, _ = mime.ParseMediaType(r.Header.Get("Content-Type"))
 	i.encoding = encoding(r)
 	if i.size == 0 {

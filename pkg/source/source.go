@@ -44,6 +44,9 @@ type Options struct {
 	// Addressed tells that the URL names its bytes by their digest, which the caller checks:
 	// parts belong together whatever their ETag is, and so do both sides of a break.
 	Addressed bool
+	// Extents asks a server that offers it where the image has data, and NextData then leads past the
+	// rest, which counts as zero. It is for images that are a disk as it is and have no checksum.
+	Extents bool
 	// Start is the server that leads to the URL. nil means that of the URL.
 	Start *Start
 	// Insecure takes any certificate.

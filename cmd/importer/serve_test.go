@@ -1,0 +1,228 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+
+	"github.com/gild-project/gild/pkg/exporter"
+	"github.com/gild-project/gild/pkg/importer"
+)
+
+// servedDisk is a disk of 192 MiB, of which 32 MiB at both ends and in the middle hold data, and the
+// directory of its volume.
+func servedDisk(t *testing.T) (dir string, disk []byte) {
+	t.Helper()
+	dir, disk = t.TempDir(), make([]byte, 192*mib)
+	f, err := os.Create(filepath.Join(dir, "disk.img"))
+	require.NoError(t, err)
+	require.NoError(t, f.Truncate(int64(len(disk))))
+	noise := rand.NewChaCha8([32]byte{5})
+	for _, run := range [][2]int{{0, 12 * mib}, {90*mib + 4096, 110 * mib}, {192*mib - 512, 192 * mib}} {
+		_, _ = noise.Read(disk[run[0]:run[1]])
+		_, err := f.WriteAt(disk[run[0]:run[1]], int64(run[0]))
+		require.NoError(t, err)
+	}
+	require.NoError(t, f.Sync())
+	require.NoError(t, f.Close())
+	return dir, disk
+}
+
+// serveFiles writes what `importer serve` and its reader need: certificate, key and token.
+func serveFiles(dir string, s *site) error {
+	key, err := x509.MarshalPKCS8PrivateKey(s.secure.TLS.Certificates[0].PrivateKey)
+	if err != nil {
+		return err
+	}
+	for name, content := range map[string][]byte{
+		"serve/tls.key":      pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
+		"serve/ca/tls.crt":   pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.secure.Certificate().Raw}),
+		"serve/secret/token": []byte(canary + "-0123456789\n"),
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copying is a volume that is served, and those who copy it.
+type copying struct {
+	t          *testing.T
+	files      string
+	url        string
+	checkpoint string
+}
+
+func newCopying(t *testing.T) *copying {
+	t.Helper()
+	c := &copying{t: t, files: t.TempDir(), checkpoint: filepath.Join(t.TempDir(), "checkpoint")}
+	require.NoError(t, serveFiles(c.files, newSite(t, makeImages(t))))
+	return c
+}
+
+// serve exports target until the function it returns is called.
+func (c *copying) serve(target string) (stop func()) {
+	c.t.Helper()
+	e, err := exporter.Open(exporter.Options{
+		Target: target, Listen: "127.0.0.1:0", Certificate: filepath.Join(c.files, "serve", "ca", "tls.crt"), Key: filepath.Join(c.files, "serve", "tls.key"),
+		TokenFile: filepath.Join(c.files, "serve", "secret", "token"), Revision: "golden-1", Idle: time.Hour, Connections: 8,
+	}, exporter.Parts{Now: time.Now, AfterFunc: func(d time.Duration, f func()) exporter.Timer { return time.AfterFunc(d, f) }})
+	require.NoError(c.t, err)
+	l, err := e.Listen(c.t.Context())
+	require.NoError(c.t, err)
+	c.url = "https://" + l.Addr().String() + "/disk"
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Serve(ctx, l) }()
+	return func() {
+		cancel()
+		require.NoError(c.t, <-ended)
+		require.NoError(c.t, e.Close())
+	}
+}
+
+// run copies to target as the populator's Job does. stopped is the first text on stdout after which
+// the importer is told to stop, empty for none.
+func (c *copying) run(target, stopped string, flags ...string) (importer.Result, string) {
+	c.t.Helper()
+	var o importer.Options
+	set := pflag.NewFlagSet("importer", pflag.ContinueOnError)
+	o.BindFlags(set)
+	require.NoError(c.t, set.Parse(append([]string{
+		"--source=" + c.url, "--target=" + target, "--source-format=raw", "--progress=json", "--checkpoint=" + c.checkpoint,
+		"--secret-dir=" + filepath.Join(c.files, "serve", "secret"), "--ca-dir=" + filepath.Join(c.files, "serve", "ca"),
+	}, flags...)))
+	ctx, cancel := context.WithCancel(c.t.Context())
+	defer cancel()
+	out := &listener{stop: stopped, cancel: cancel}
+	parts := wire(o)
+	parts.Stdout, parts.Stderr, parts.CheckpointBytes = out, io.Discard, 4*mib
+	result, _ := importer.Run(ctx, o, parts)
+	return result, out.String()
+}
+
+// listener calls cancel as soon as it hears stop.
+type listener struct {
+	bytes.Buffer
+	stop   string
+	cancel context.CancelFunc
+}
+
+// Write implements io.Writer. The reporter makes one call at a time.
+func (l *listener) Write(p []byte) (int, error) {
+	if l.stop != "" && bytes.Contains(p, []byte(l.stop)) {
+		l.cancel()
+	}
+	return l.Buffer.Write(p)
+}
+
+func TestServedVolumeIsCopied(t *testing.T) {
+	dir, disk := servedDisk(t)
+	c := newCopying(t)
+	defer c.serve(dir)()
+	// What has data, in the pieces of the importer, its first bytes and its last.
+	const data = 12*mib + 24*mib + 4*mib + 2*mib
+	for name, target := range map[string]struct {
+		device bool
+		flags  []string
+		all    bool
+	}{
+		"file":                    {},
+		"device":                  {device: true},
+		"grown":                   {flags: []string{"--target-size=256Mi"}},
+		"a format to be found":    {flags: []string{"--source-format=auto"}, all: true},
+		"with a digest":           {flags: []string{"--digest"}, all: true},
+		"with a checksum, device": {device: true, flags: []string{"--checksum=sha256:" + sum(disk)}, all: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			place := newPlace(t, target.device, 256*mib)
+			result, out := c.run(place.target, "", target.flags...)
+			require.Equal(t, importer.Imported, result.Reason, out)
+			place.requireDisk(t, disk)
+			if target.all {
+				require.GreaterOrEqual(t, result.TransferredBytes, int64(len(disk)))
+			} else {
+				require.LessOrEqual(t, result.TransferredBytes, int64(data))
+			}
+			require.Regexp(t, `^"golden-1-`, result.ETag)
+			require.NotContains(t, out, canary)
+		})
+	}
+	t.Run("too large", func(t *testing.T) {
+		place := newPlace(t, true, 8*mib)
+		result, _ := c.run(place.target, "")
+		require.Equal(t, importer.TooLarge, result.Reason, "holes make no disk smaller")
+	})
+	t.Run("without the token", func(t *testing.T) {
+		require.NoError(t, os.WriteFile(filepath.Join(c.files, "serve", "secret", "token"), []byte("another-token-0123"), 0o600))
+		result, _ := c.run(newPlace(t, false, 0).target, "")
+		require.Equal(t, importer.AuthenticationFailed, result.Reason)
+	})
+}
+
+// TestCopyOfAServedVolumeGoesOn stops the importer in the middle, and its exporter with it.
+func TestCopyOfAServedVolumeGoesOn(t *testing.T) {
+	dir, disk := servedDisk(t)
+	for _, device := range []bool{false, true} {
+		c := newCopying(t)
+		place := newPlace(t, device, 256*mib)
+		stop := c.serve(dir)
+		result, out := c.run(place.target, `"offset":`)
+		require.Equal(t, importer.Interrupted, result.Reason, out)
+		stop()
+		stop = c.serve(dir)
+		result, out = c.run(place.target, "")
+		stop()
+		require.Equal(t, importer.Imported, result.Reason, out)
+		require.Contains(t, out, "going on at")
+		require.NotContains(t, out, "starting at the first byte")
+		place.requireDisk(t, disk)
+	}
+}
+
+// TestCopyBeginsAnewWhenTheVolumeWasWritten: bytes of two states of a disk would be neither.
+func TestCopyBeginsAnewWhenTheVolumeWasWritten(t *testing.T) {
+	dir, disk := servedDisk(t)
+	c := newCopying(t)
+	place := newPlace(t, false, 0)
+	stop := c.serve(dir)
+	result, out := c.run(place.target, `"offset":`)
+	require.Equal(t, importer.Interrupted, result.Reason, out)
+	f, err := os.OpenFile(filepath.Join(dir, "disk.img"), os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt([]byte("a virtual machine was here"), 100)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	copy(disk[100:], "a virtual machine was here")
+	result, out = c.run(place.target, "")
+	stop()
+	require.Equal(t, importer.Imported, result.Reason, out)
+	require.Contains(t, out, "starting at the first byte: the checkpoint is of another import: its ETag")
+	place.requireDisk(t, disk)
+}
+
+// TestDocsOfServe keeps the flags in docs/importer.md true.
+func TestDocsOfServe(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "importer.md"))
+	require.NoError(t, err)
+	story, err := os.ReadFile(filepath.Join("testdata", "serve.txtar"))
+	require.NoError(t, err)
+	_, help, found := strings.Cut(string(story), "-- help.txt --\n")
+	require.True(t, found)
+	require.Contains(t, string(doc), help, "the flags must be those of importer serve -h")
+}
