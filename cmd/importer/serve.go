@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/spf13/pflag"
 
@@ -43,10 +42,7 @@ func serve(ctx context.Context, args []string) int {
 }
 
 func export(ctx context.Context, o exporter.Options) error {
-	e, err := exporter.Open(o, exporter.Parts{
-		Now:       time.Now,
-		AfterFunc: func(d time.Duration, f func()) exporter.Timer { return time.AfterFunc(d, f) },
-	})
+	e, err := exporter.Open(o, exporter.System())
 	if err != nil {
 		return err
 	}
@@ -54,6 +50,6 @@ func export(ctx context.Context, o exporter.Options) error {
 	if err != nil {
 		return errors.Join(err, e.Close())
 	}
-	fmt.Fprintf(os.Stdout, "serving %s at %s\n", o.Target, l.Addr())
+	_, _ = fmt.Fprintf(os.Stdout, "serving %s at %s\n", o.Target, l.Addr())
 	return errors.Join(e.Serve(ctx, l), e.Close())
 }

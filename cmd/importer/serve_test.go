@@ -81,7 +81,7 @@ func (c *copying) serve(target string) (stop func()) {
 	e, err := exporter.Open(exporter.Options{
 		Target: target, Listen: "127.0.0.1:0", Certificate: filepath.Join(c.files, "serve", "ca", "tls.crt"), Key: filepath.Join(c.files, "serve", "tls.key"),
 		TokenFile: filepath.Join(c.files, "serve", "secret", "token"), Revision: "golden-1", Idle: time.Hour, Connections: 8,
-	}, exporter.Parts{Now: time.Now, AfterFunc: func(d time.Duration, f func()) exporter.Timer { return time.AfterFunc(d, f) }})
+	}, exporter.System())
 	require.NoError(c.t, err)
 	l, err := e.Listen(c.t.Context())
 	require.NoError(c.t, err)

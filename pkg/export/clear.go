@@ -39,7 +39,7 @@ func (e *Exports) remove(ctx context.Context, spec Spec, o client.Object) (gone 
 		return true, nil
 	case err != nil:
 		return false, fmt.Errorf("removing the export %s: %w", key, err)
-	case ours(spec, o) != nil:
+	case !isOurs(spec, o):
 		return true, nil
 	case o.GetDeletionTimestamp() != nil:
 		return false, nil

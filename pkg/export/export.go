@@ -126,7 +126,10 @@ func (e *Exports) find(ctx context.Context, spec Spec, o client.Object, build fu
 	if err != nil {
 		return fmt.Errorf("reading the export of claim %s: %w", spec.Claim, err)
 	}
-	return ours(spec, o)
+	if !isOurs(spec, o) {
+		return &foreign{kind: kindOf(o), name: key.String()}
+	}
+	return nil
 }
 
 // read takes what was just made from the API server: it has set defaults and times.

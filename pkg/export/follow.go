@@ -50,8 +50,9 @@ func (e *Exports) again(ctx context.Context, spec Spec, pod *corev1.Pod, state *
 		state.Failure = failure
 		return nil
 	}
-	try, err := strconv.Atoi(pod.Annotations[annotationTry])
-	if err != nil || try >= maxTries {
+	// Somebody may have changed it: what is no number counts as none.
+	try, _ := strconv.Atoi(pod.Annotations[annotationTry])
+	if try < 1 || try >= maxTries {
 		state.Failure = fmt.Sprintf("the exporter was started %d times and ended each time: %s", maxTries, endOf(pod))
 		return nil
 	}

@@ -13,9 +13,9 @@ import (
 
 // Where things are in an exporter pod.
 const (
-	device      = "/dev/target"
-	directory   = "/target"
-	secretFiles = "/run/gild/export"
+	device       = "/dev/target"
+	directory    = "/target"
+	mountedFiles = "/run/gild/export"
 
 	// exporterID is KubeVirt's qemu user and group: the disks belong to it.
 	exporterID = 107
@@ -47,7 +47,7 @@ func newPod(spec Spec, try int) *corev1.Pod {
 			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
-		VolumeMounts: []corev1.VolumeMount{{Name: "secret", MountPath: secretFiles, ReadOnly: true}},
+		VolumeMounts: []corev1.VolumeMount{{Name: "secret", MountPath: mountedFiles, ReadOnly: true}},
 	}
 	if spec.ReadOnlyDevice {
 		target = device
@@ -59,9 +59,9 @@ func newPod(spec Spec, try int) *corev1.Pod {
 		"serve",
 		"--target=" + target,
 		"--listen=:" + strconv.Itoa(port),
-		"--tls-cert=" + secretFiles + "/" + keyCertificate,
-		"--tls-key=" + secretFiles + "/" + keyKey,
-		"--token-file=" + secretFiles + "/" + keyToken,
+		"--tls-cert=" + mountedFiles + "/" + keyCertificate,
+		"--tls-key=" + mountedFiles + "/" + keyKey,
+		"--token-file=" + mountedFiles + "/" + keyToken,
 		"--revision=" + literal(spec.Revision),
 	}
 	return &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{

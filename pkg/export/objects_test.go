@@ -26,6 +26,8 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 const systemNamespace = "gild-system"
 
+func testTime() time.Time { return time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC) }
+
 func testSpec() Spec {
 	return Spec{
 		ID:       "0c1a",
@@ -121,7 +123,7 @@ func TestPodIsRestricted(t *testing.T) {
 
 // TestSecret verifies the certificate of the Secret as a reader does.
 func TestSecret(t *testing.T) {
-	now := time.Now()
+	now := testTime()
 	secret, err := newSecret(testSpec(), now)
 	require.NoError(t, err)
 	expires, err := expiry(secret)
@@ -160,7 +162,7 @@ func TestSecret(t *testing.T) {
 // TestSecretSignsNothing: whoever has the key of an export cannot make certificates with it that its
 // reader would trust.
 func TestSecretSignsNothing(t *testing.T) {
-	secret, err := newSecret(testSpec(), time.Now())
+	secret, err := newSecret(testSpec(), testTime())
 	require.NoError(t, err)
 	pair, err := tls.X509KeyPair(secret.Data[keyCertificate], secret.Data[keyKey])
 	require.NoError(t, err)
@@ -169,7 +171,7 @@ func TestSecretSignsNothing(t *testing.T) {
 }
 
 func TestBrokenSecret(t *testing.T) {
-	secret, err := newSecret(testSpec(), time.Now())
+	secret, err := newSecret(testSpec(), testTime())
 	require.NoError(t, err)
 	for _, key := range []string{keyCertificate, keyKey, keyToken} {
 		broken := secret.DeepCopy()

@@ -15,14 +15,14 @@ func (f *foreign) Error() string {
 	return fmt.Sprintf("%s %s is there and is not ours: remove it", f.kind, f.name)
 }
 
-// ours refuses an object that only has the name of one of the export.
-func ours(spec Spec, o client.Object) error {
+// isOurs tells an object of the export from one that only has its name.
+func isOurs(spec Spec, o client.Object) bool {
 	for key, value := range selector(spec.ID) {
 		if o.GetLabels()[key] != value {
-			return &foreign{kind: kindOf(o), name: spec.Claim.Namespace + "/" + o.GetName()}
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
 // refusalOf says for users why the API server does not take an export, empty when another try may

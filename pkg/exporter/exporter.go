@@ -125,7 +125,8 @@ func (e *Exporter) Serve(ctx context.Context, l net.Listener) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = server.Close()
 	}
-	<-ended
+	// Why it no longer serves is known.
+	_ = <-ended
 	return err
 }
 

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -87,7 +86,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := options(t, good)
 			c.change(t, &o)
-			_, err := exporter.Open(o, exporter.Parts{Now: time.Now})
+			_, err := exporter.Open(o, exporter.System())
 			var failure *exporter.Error
 			require.ErrorAs(t, err, &failure)
 			require.Equal(t, c.reason, failure.Reason(), "%v", err)
@@ -101,7 +100,7 @@ func TestListenRefuses(t *testing.T) {
 	dir, _ := newDisk(t, mib, run{0, mib})
 	o := options(t, dir)
 	o.Listen = "127.0.0.1:none"
-	e, err := exporter.Open(o, exporter.Parts{Now: time.Now})
+	e, err := exporter.Open(o, exporter.System())
 	require.NoError(t, err)
 	defer func() { require.NoError(t, e.Close()) }()
 	_, err = e.Listen(t.Context())

@@ -35,7 +35,7 @@ func readAll(t *testing.T, image source.Image) []byte {
 func TestReadFile(t *testing.T) {
 	dir, content := newDisk(t, 24*mib+1536, run{0, 4096}, run{5 * mib, 3*mib + 17}, run{24*mib + 512, 1024})
 	s := serve(t, options(t, dir))
-	image := s.image(nil)
+	image := s.image()
 	require.True(t, image.Ranged())
 	require.Equal(t, int64(len(content)), image.Size())
 	etag, _ := image.Validators()
@@ -58,7 +58,7 @@ func TestReadFile(t *testing.T) {
 
 func TestReadEmptyDisk(t *testing.T) {
 	dir, content := newDisk(t, 64*mib)
-	image := serve(t, options(t, dir)).image(nil)
+	image := serve(t, options(t, dir)).image()
 	require.Equal(t, int64(len(content)), image.(sparse).NextData(0), "a disk without data")
 }
 
@@ -66,7 +66,7 @@ func TestReadDevice(t *testing.T) {
 	needRoot(t)
 	dir, content := newDisk(t, 8*mib, run{mib, mib})
 	s := serve(t, options(t, loop(t, filepath.Join(dir, "disk.img"))))
-	image := s.image(nil)
+	image := s.image()
 	require.Equal(t, int64(len(content)), image.Size())
 	require.True(t, bytes.Equal(content, readAll(t, image)))
 	require.Equal(t, int64(3*mib), image.(sparse).NextData(3*mib), "the kernel does not know where a device has data")
@@ -77,16 +77,16 @@ func TestDeviceHasAnotherETagInTheNextExporter(t *testing.T) {
 	needRoot(t)
 	dir, _ := newDisk(t, 8*mib, run{mib, mib})
 	o := options(t, loop(t, filepath.Join(dir, "disk.img")))
-	first, _ := serve(t, o).image(nil).Validators()
-	second, _ := serve(t, o).image(nil).Validators()
+	first, _ := serve(t, o).image().Validators()
+	second, _ := serve(t, o).image().Validators()
 	require.NotEqual(t, first, second)
 }
 
 func TestFileHasTheSameETagInTheNextExporter(t *testing.T) {
 	dir, _ := newDisk(t, 8*mib, run{mib, mib})
 	o := options(t, dir)
-	first, _ := serve(t, o).image(nil).Validators()
-	second, _ := serve(t, o).image(nil).Validators()
+	first, _ := serve(t, o).image().Validators()
+	second, _ := serve(t, o).image().Validators()
 	require.Equal(t, first, second)
 }
 
@@ -94,7 +94,7 @@ func TestFileHasTheSameETagInTheNextExporter(t *testing.T) {
 func TestWrittenWhileRead(t *testing.T) {
 	dir, _ := newDisk(t, 8*mib, run{0, 8 * mib})
 	s := serve(t, options(t, dir))
-	image := s.image(nil)
+	image := s.image()
 	f, err := os.OpenFile(filepath.Join(dir, "disk.img"), os.O_WRONLY, 0)
 	require.NoError(t, err)
 	_, err = f.WriteAt([]byte("a virtual machine"), 7*mib)
@@ -110,7 +110,7 @@ func TestWrittenWhileRead(t *testing.T) {
 func TestReplacedWhileServed(t *testing.T) {
 	dir, content := newDisk(t, 2*mib, run{0, 2 * mib})
 	s := serve(t, options(t, dir))
-	image := s.image(nil)
+	image := s.image()
 	require.NoError(t, os.Remove(filepath.Join(dir, "disk.img")))
 	write(t, filepath.Join(dir, "disk.img"), []byte("another one"))
 	require.True(t, bytes.Equal(content, readAll(t, image)))

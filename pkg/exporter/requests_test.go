@@ -123,7 +123,7 @@ func TestManyHolesAreBounded(t *testing.T) {
 		require.LessOrEqual(t, found.Extents[at][0], r.off, "data at %d is not told", r.off)
 		require.GreaterOrEqual(t, found.Extents[at][0]+found.Extents[at][1], r.off+r.length)
 	}
-	s.image(nil)
+	s.image()
 }
 
 func TestOldTLSIsRefused(t *testing.T) {
@@ -199,7 +199,7 @@ func TestDoesNotEndWhileSomebodyReads(t *testing.T) {
 func TestEndsWhenTold(t *testing.T) {
 	dir, _ := newDisk(t, mib, run{0, mib})
 	s := serve(t, options(t, dir))
-	s.image(nil)
+	s.image()
 	s.stop()
 	require.NoError(t, <-s.ended)
 }

@@ -89,7 +89,7 @@ func files(t *testing.T) (dir string) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(cryptorand.Reader, template, template, &key.PublicKey, key)
@@ -135,7 +135,9 @@ type site struct {
 func serve(t *testing.T, o exporter.Options) *site {
 	t.Helper()
 	s := &site{t: t, options: o, timer: &timer{}, ended: make(chan error, 1)}
-	e, err := exporter.Open(o, exporter.Parts{Now: time.Now, AfterFunc: s.timer.AfterFunc})
+	parts := exporter.System()
+	parts.AfterFunc = s.timer.AfterFunc
+	e, err := exporter.Open(o, parts)
 	require.NoError(t, err)
 	l, err := e.Listen(t.Context())
 	require.NoError(t, err)
@@ -148,7 +150,7 @@ func serve(t *testing.T, o exporter.Options) *site {
 	}()
 	t.Cleanup(func() {
 		cancel()
-		<-s.ended
+		_ = <-s.ended
 		require.NoError(t, e.Close())
 	})
 	return s
@@ -199,14 +201,11 @@ func (s *site) client() *http.Client {
 }
 
 // image opens the disk as the importer does.
-func (s *site) image(change func(o *source.Options)) source.Image {
+func (s *site) image() source.Image {
 	s.t.Helper()
 	credentials, err := source.ReadCredentials(filepath.Dir(s.options.TokenFile))
 	require.NoError(s.t, err)
 	o := source.Options{Credentials: credentials, CADir: filepath.Dir(s.options.Certificate), Extents: true, Jitter: func() float64 { return 0 }}
-	if change != nil {
-		change(&o)
-	}
 	image, err := source.Open(s.t.Context(), s.url+"/disk", o)
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { require.NoError(s.t, image.Close()) })

@@ -87,7 +87,7 @@ func TestExtents(t *testing.T) {
 func TestExtentsThatAreNotBelieved(t *testing.T) {
 	good := `{"size":8388608,"extents":[[4096,4096]]}`
 	status := func(code int) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
+		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("ETag", `"one"`)
 			w.Header().Set("Location", "/elsewhere")
 			w.WriteHeader(code)
@@ -118,11 +118,11 @@ func TestExtentsThatAreNotBelieved(t *testing.T) {
 		"endless": {answer: func(w http.ResponseWriter, r *http.Request) {
 			extents(`{"size":8388608,"extents":[`+strings.Repeat("[0,1],", 1<<18))(w, r)
 		}, says: "1 MiB", asked: 1},
-		"another revision": {answer: func(w http.ResponseWriter, r *http.Request) {
+		"another revision": {answer: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("ETag", `"two"`)
 			_, _ = io.WriteString(w, good)
 		}, says: "revision", asked: 1},
-		"no revision":    {answer: func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, good) }, says: "revision", asked: 1},
+		"no revision":    {answer: func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, good) }, says: "revision", asked: 1},
 		"redirect":       {answer: status(http.StatusFound), asked: 1, says: "302"},
 		"gone":           {answer: status(http.StatusNotFound), asked: 1, says: "404"},
 		"busy":           {answer: status(http.StatusServiceUnavailable), asked: 3, says: "503"},
