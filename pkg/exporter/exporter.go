@@ -109,13 +109,15 @@ func (e *Exporter) Serve(ctx context.Context, l net.Listener) error {
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{e.certificate}, NextProtos: []string{"http/1.1"}}
-	ended := make(chan error, 1)
+	ended := make(chan struct{})
+	var broken error
 	go func() {
-		ended <- server.Serve(tls.NewListener(netutil.LimitListener(l, e.options.Connections), config))
+		defer close(ended)
+		broken = server.Serve(tls.NewListener(netutil.LimitListener(l, e.options.Connections), config))
 	}()
 	select {
-	case err := <-ended:
-		return failBy(SourceRefused, "serving the volume", err)
+	case <-ended:
+		return failBy(SourceRefused, "serving the volume", broken)
 	case <-ctx.Done():
 	case <-idle.over:
 	}
@@ -125,8 +127,7 @@ func (e *Exporter) Serve(ctx context.Context, l net.Listener) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = server.Close()
 	}
-	// Why it no longer serves is known.
-	_ = <-ended
+	<-ended
 	return err
 }
 

@@ -174,7 +174,8 @@ func TestEndsWhenNobodyReads(t *testing.T) {
 	// The answer is there before its handler has ended.
 	require.Eventually(t, func() bool { runs, _, resets := s.timer.state(); return runs && resets == 2 }, 10*time.Second, time.Millisecond)
 	s.timer.f()
-	require.NoError(t, <-s.ended)
+	<-s.ended
+	require.NoError(t, s.result)
 }
 
 // TestDoesNotEndWhileSomebodyReads lets the timer run out in the middle of an answer.
@@ -201,5 +202,6 @@ func TestEndsWhenTold(t *testing.T) {
 	s := serve(t, options(t, dir))
 	s.image()
 	s.stop()
-	require.NoError(t, <-s.ended)
+	<-s.ended
+	require.NoError(t, s.result)
 }

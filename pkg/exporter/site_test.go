@@ -124,9 +124,10 @@ type site struct {
 	options exporter.Options
 	url     string
 	timer   *timer
-	// stop tells it to end, and ended is its result.
-	stop  context.CancelFunc
-	ended chan error
+	// stop tells it to end, and ended is closed when it has, with result.
+	stop   context.CancelFunc
+	ended  chan struct{}
+	result error
 	// open and most count the connections.
 	mu         sync.Mutex
 	open, most int
@@ -134,7 +135,7 @@ type site struct {
 
 func serve(t *testing.T, o exporter.Options) *site {
 	t.Helper()
-	s := &site{t: t, options: o, timer: &timer{}, ended: make(chan error, 1)}
+	s := &site{t: t, options: o, timer: &timer{}, ended: make(chan struct{})}
 	parts := exporter.System()
 	parts.AfterFunc = s.timer.AfterFunc
 	e, err := exporter.Open(o, parts)
@@ -145,12 +146,12 @@ func serve(t *testing.T, o exporter.Options) *site {
 	ctx, cancel := context.WithCancel(t.Context())
 	s.stop = cancel
 	go func() {
-		s.ended <- e.Serve(ctx, &counted{l, s})
-		close(s.ended)
+		defer close(s.ended)
+		s.result = e.Serve(ctx, &counted{l, s})
 	}()
 	t.Cleanup(func() {
 		cancel()
-		_ = <-s.ended
+		<-s.ended
 		require.NoError(t, e.Close())
 	})
 	return s
