@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -222,6 +223,34 @@ func TestFaults(t *testing.T) {
 	w.asking = nil
 	_, err = w.Check(t.Context(), "vms", "Secret", "images", "fedora")
 	require.ErrorContains(t, err, "only PersistentVolumeClaim and VolumeSnapshot are copied")
+}
+
+// TestSample: the grant among the samples is for what the DataSource beside it names.
+func TestSample(t *testing.T) {
+	folder := filepath.Join("..", "..", "deploy", "samples", "namespaces")
+	sample, err := os.ReadFile(filepath.Join(folder, "referencegrant.yaml"))
+	require.NoError(t, err)
+	data, err := os.ReadFile(filepath.Join(folder, "datasource.yaml"))
+	require.NoError(t, err)
+	source := &cdiv1.DataSource{}
+	require.NoError(t, yaml.UnmarshalStrict(data, source))
+	pvc := source.Spec.Source.PVC
+	_, grant, ok := strings.Cut(string(sample), "\n") // its first line is a comment
+	require.True(t, ok)
+	w := newWorld(t, grant)
+	for from, allowed := range map[string]bool{"vms": true, "others": false} {
+		answer, err := w.Check(t.Context(), from, KindClaim, pvc.Namespace, pvc.Name)
+		require.NoError(t, err)
+		require.Equal(t, allowed, answer.Allowed)
+	}
+
+	data, err = os.ReadFile(filepath.Join(folder, "rolebinding.yaml"))
+	require.NoError(t, err)
+	binding := &rbacv1.RoleBinding{}
+	require.NoError(t, yaml.UnmarshalStrict(data, binding))
+	require.Equal(t, rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: Role}, binding.RoleRef)
+	require.Equal(t, pvc.Namespace, binding.Namespace)
+	require.Equal(t, []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: "vms", Name: serviceAccount}}, binding.Subjects)
 }
 
 // TestRoles: the role that the advice names gives what is asked for, and ours what Check needs.
