@@ -37,6 +37,8 @@ var arrows = map[string][]string{
 	"pkg/format/vmdk":                  {"pkg/format/refusal", "pkg/format/inflate"},
 	"pkg/format/nbd":                   {},
 	"pkg/target":                       {},
+	"pkg/exporter":                     {},
+	"pkg/export":                       {},
 	"pkg/importer":                     {},
 	"pkg/golden":                       {"pkg/apis/virtualization/v1alpha1"},
 	"pkg/cdi":                          {},
@@ -50,14 +52,14 @@ var arrows = map[string][]string{
 	"pkg/datasource":                   {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
 	"pkg/populator":                    {"pkg/apis/virtualization/v1alpha1", "pkg/importer", "pkg/golden", "pkg/cdi", "pkg/credentials", "pkg/imagestream"},
 	"cmd/importer": {"pkg/importer", "pkg/source", "pkg/format", "pkg/target",
-		"pkg/format/compress", "pkg/format/qcow2", "pkg/format/vmdk", "pkg/format/refusal", "pkg/registry", "pkg/layer", "pkg/rootfs"},
+		"pkg/format/compress", "pkg/format/qcow2", "pkg/format/vmdk", "pkg/format/refusal", "pkg/registry", "pkg/layer", "pkg/rootfs", "pkg/exporter"},
 	"cmd/populator": {"pkg/populator", "pkg/apis/virtualization/v1alpha1"},
 	"cmd/poller": {"pkg/poller", "pkg/credentials", "pkg/roller", "pkg/datasource", "pkg/golden", "pkg/cdi", "pkg/source", "pkg/registry",
 		"pkg/apis/virtualization/v1alpha1"},
 }
 
 // The data path knows nothing of Kubernetes.
-var withoutKubernetes = []string{"pkg/source", "pkg/registry", "pkg/layer", "pkg/rootfs", "pkg/format", "pkg/target", "pkg/importer", "cmd/importer"}
+var withoutKubernetes = []string{"pkg/source", "pkg/registry", "pkg/layer", "pkg/rootfs", "pkg/format", "pkg/target", "pkg/importer", "pkg/exporter", "cmd/importer"}
 
 func TestArrows(t *testing.T) {
 	for dir, p := range packages(t) {
