@@ -19,8 +19,8 @@ func (c *cluster) storage() []component {
 	socket, plainSocket := c.path("csi.sock"), c.path("csi-plain.sock")
 	snapshotter := c.path("pki", "snapshotter.conf")
 	return []component{
-		c.loopDriver("csi-loop", driverName, socket, "volumes"),
-		c.loopDriver("csi-plain", plainDriverName, plainSocket, "volumes-plain", "--plain"),
+		c.loopDriver("csi-loop", driverName, socket, volumesFolder),
+		c.loopDriver("csi-plain", plainDriverName, plainSocket, "plain-"+volumesFolder, "--plain"),
 		c.provisioner("csi-provisioner", socket),
 		c.provisioner("csi-plain-provisioner", plainSocket),
 		{name: "snapshot-controller", before: c.defineKinds, args: append(manyAtOnce(), "--kubeconfig="+snapshotter,

@@ -92,6 +92,9 @@ func (c *cluster) prepare(ctx context.Context) error {
 	if err := c.networkUp(ctx); err != nil {
 		return err
 	}
+	if err := c.shareBlocks(ctx); err != nil {
+		return err
+	}
 	parents, err := leftover.GroupParents()
 	if err != nil {
 		return err
