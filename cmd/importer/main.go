@@ -35,6 +35,9 @@ func run(ctx context.Context, args []string, join func(importer.Options) importe
 	if len(args) > 0 && args[0] == "serve" {
 		return serve(ctx, args[1:])
 	}
+	if len(args) > 0 && args[0] == importer.CompleteCommand {
+		return complete(ctx, args[1:])
+	}
 	var o importer.Options
 	flags := pflag.NewFlagSet("importer", pflag.ContinueOnError)
 	flags.SortFlags = false

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/pflag"
+
+	"github.com/gild-project/gild/pkg/importer"
+	"github.com/gild-project/gild/pkg/source"
+	"github.com/gild-project/gild/pkg/target"
+)
+
+// complete runs `importer complete`.
+func complete(ctx context.Context, args []string) int {
+	var o importer.CompleteOptions
+	flags := pflag.NewFlagSet("importer "+importer.CompleteCommand, pflag.ContinueOnError)
+	flags.SortFlags = false
+	flags.Usage = func() {
+		_, _ = fmt.Fprintf(os.Stdout, "importer complete finishes a volume that was restored from a snapshot.\n\n  importer complete --target PATH --disk-end SIZE\n\n%s", flags.FlagUsages())
+	}
+	o.BindFlags(flags)
+	err := flags.Parse(args)
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q: all options are flags", flags.Arg(0))
+	}
+	if errors.Is(err, pflag.ErrHelp) {
+		return importer.ExitDone
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "importer: %s: %v\n", importer.InvalidOptions, err)
+		return importer.ExitOptions
+	}
+	open := func(path string) (importer.Volume, error) { return target.Open(path) }
+	parts := importer.Parts{Clock: source.SystemClock{}, Stdout: os.Stdout, Stderr: os.Stderr}
+	return importer.Complete(ctx, o, open, parts).Reason.ExitCode()
+}
