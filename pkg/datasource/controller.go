@@ -42,7 +42,7 @@ func (c *controller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if !before.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil
 	}
-	v, err := c.observe(ctx, before)
+	v, err := readers{c.client, c.live}.observe(ctx, before)
 	if err != nil {
 		return ctrl.Result{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
@@ -53,8 +54,11 @@ func (v *view) isForeign() bool {
 	return orElse(namespace, own) != own
 }
 
+// readers are the cache, and the API server for what is not watched.
+type readers struct{ client, live client.Reader }
+
 // observe reads all that a judgement needs.
-func (c *controller) observe(ctx context.Context, dataSource *cdiv1.DataSource) (*view, error) {
+func (c readers) observe(ctx context.Context, dataSource *cdiv1.DataSource) (*view, error) {
 	v := &view{dataSource: dataSource}
 	if ref := dataSource.Spec.Source.DataSource; ref != nil && refusal(dataSource, ref) == nil {
 		pointed := &cdiv1.DataSource{}
@@ -76,7 +80,7 @@ func (c *controller) observe(ctx context.Context, dataSource *cdiv1.DataSource) 
 	return v, nil
 }
 
-func (c *controller) seeClaim(ctx context.Context, v *view, key types.NamespacedName) error {
+func (c readers) seeClaim(ctx context.Context, v *view, key types.NamespacedName) error {
 	claim := &corev1.PersistentVolumeClaim{}
 	found, err := find(c.client.Get(ctx, key, claim))
 	if err != nil {
@@ -110,7 +114,7 @@ func (c *controller) seeClaim(ctx context.Context, v *view, key types.Namespaced
 }
 
 // seeSnapshot reads a VolumeSnapshot. Clusters without the kind have none.
-func (c *controller) seeSnapshot(ctx context.Context, v *view, key types.NamespacedName) error {
+func (c readers) seeSnapshot(ctx context.Context, v *view, key types.NamespacedName) error {
 	snapshot := &unstructured.Unstructured{}
 	snapshot.SetGroupVersionKind(snapshotKind())
 	found, err := find(c.live.Get(ctx, key, snapshot))
