@@ -73,7 +73,11 @@ func (c *claimController) ensureImport(ctx context.Context, claim *corev1.Persis
 		if waiting == nil { // it is being deleted
 			waiting = missing(k, claim, name)
 		}
-		return c.withoutSource(ctx, claim, imp, waiting)
+		result, err := c.withoutSource(ctx, claim, imp, waiting)
+		if k.unwatched && result.RequeueAfter == 0 {
+			result.RequeueAfter = followAgain
+		}
+		return result, err
 	}
 	if !exists {
 		// First the hold on the source, then the import that needs it.
@@ -148,7 +152,7 @@ func newImport(claim *corev1.PersistentVolumeClaim, spec *v1alpha1.VMDiskImportS
 	return &v1alpha1.VMDiskImport{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: claim.Namespace, Name: claim.Name,
-			Labels:     map[string]string{labelName: "gild", labelManagedBy: "gild-populator", labelClaimUID: string(claim.UID)},
+			Labels:     map[string]string{labelName: "gild", labelManagedBy: managedByPopulator, labelClaimUID: string(claim.UID)},
 			Finalizers: []string{finalizerImport},
 			OwnerReferences: []metav1.OwnerReference{{
 				APIVersion: "v1", Kind: "PersistentVolumeClaim", Name: claim.Name, UID: claim.UID,
@@ -245,10 +249,10 @@ func (c *claimController) letGo(ctx context.Context, claim *corev1.PersistentVol
 
 // begun reports whether an import has done anything, or said that it cannot.
 func begun(imp *v1alpha1.VMDiskImport) bool {
-	return imp.Status.Attempts > 0 || ended(imp)
+	return imp.Status.Attempts > 0 || imp.Status.Strategy != "" || len(imp.Status.PassedOver) > 0 || ended(imp)
 }
 
 // inFlight reports whether an import has begun and not ended.
 func inFlight(imp *v1alpha1.VMDiskImport) bool {
-	return imp.Status.Attempts > 0 && !ended(imp)
+	return begun(imp) && !ended(imp)
 }

@@ -31,9 +31,10 @@ import (
 // TestKindThatComesLater runs the manager while nobody knows yet whose the kinds are, then has them come: claims that
 // were there before get their imports.
 func TestKindThatComesLater(t *testing.T) {
-	image, cron := testClaim(), cronClaim()
+	image, cron, source := testClaim(), cronClaim(), sourceClaim()
 	cron.Name, cron.UID = "web-2", "0c1b"
-	s := serveSources(image, cron)
+	source.Name, source.UID = "web-3", "0c1c"
+	s := serveSources(image, cron, source)
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	t.Cleanup(server.CloseClientConnections)
@@ -73,7 +74,7 @@ func TestKindThatComesLater(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- mgr.Start(ctx) }()
-	for n, want := range [][]string{{"web-1"}, {"web-1", "web-2"}} {
+	for n, want := range [][]string{{"web-1"}, {"web-1", "web-2"}, {"web-1", "web-2", "web-3"}} {
 		made, _ := s.seen()
 		require.Len(t, slices.Compact(made), n, "nothing is imported before its kind has come")
 		come <- all[n]

@@ -1,13 +1,21 @@
 package populator
 
 import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/cdi"
 	"github.com/gild-project/gild/pkg/golden"
+	"github.com/gild-project/gild/pkg/snapshot"
 )
 
 // revisionA and revisionB are two states of a file on a web server.
@@ -32,6 +40,26 @@ func testCron(polled, imported *golden.Revision) *cdiv1.DataImportCron {
 		}
 	}
 	return cron
+}
+
+// cronSpec is what the import of a claim does that refers to a cron.
+func cronSpec(t *testing.T, claim *corev1.PersistentVolumeClaim, cron *cdiv1.DataImportCron, others ...client.Object) *v1alpha1.VMDiskImportSpec {
+	t.Helper()
+	spec, waiting, err := resolveCron(t.Context(), seen(t, others...), claim, cron)
+	require.NoError(t, err)
+	require.Nil(t, waiting)
+	return spec
+}
+
+// seen are readers of a few objects.
+func seen(t *testing.T, objects ...client.Object) readers {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme, cdi.AddToScheme, snapshot.AddToScheme} {
+		require.NoError(t, add(scheme))
+	}
+	store := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
+	return readers{store, store}
 }
 
 // cronClaim is a user's claim that refers to the cron.

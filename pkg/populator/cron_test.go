@@ -19,33 +19,41 @@ import (
 func TestResolveCron(t *testing.T) {
 	elsewhere := revisionA()
 	elsewhere.Source.HTTP = &v1alpha1.HTTPSource{URL: "https://evil.example.org/", SecretRef: "not-yours"}
-	copied := &golden.Revision{Digest: "uid:7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10", Claim: &golden.Claim{Namespace: "vms", Name: "base"}}
+	copied := &golden.Revision{Digest: "uid:7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10", Claim: &golden.Claim{Namespace: "base", Name: "base", UID: "7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10"}}
+	copyOfBase := &v1alpha1.CopySource{Kind: v1alpha1.CopyOfClaim, Namespace: "base", Name: "base", UID: "7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10"}
 	broken := cronClaim()
 	broken.Labels = map[string]string{golden.LabelCron: sourceName}
 	broken.Annotations = map[string]string{golden.AnnotationRevision: "{"}
 	ofOther := goldenClaim(revisionB())
 	ofOther.Labels[golden.LabelCron] = "fedora"
+	heldA := heldClaim(revisionA())
+	notVerified := heldClaim(revisionB())
+	notVerified.Name, notVerified.UID = "debian-12-b", "not-verified"
+	delete(notVerified.Annotations, golden.AnnotationVerified)
 	for name, test := range map[string]struct {
 		claim *corev1.PersistentVolumeClaim
 		cron  *cdiv1.DataImportCron
 		want  *golden.Revision // nil when it waits
 		why   string           // it waits
+		copy  *v1alpha1.CopySource
 	}{
-		"golden, polled":             {goldenClaim(revisionB()), testCron(revisionB(), revisionA()), revisionB(), ""},
-		"golden, imported":           {goldenClaim(revisionA()), testCron(revisionB(), revisionA()), revisionA(), ""},
-		"golden, first":              {goldenClaim(revisionA()), testCron(revisionA(), nil), revisionA(), ""},
-		"golden, of neither":         {goldenClaim(revisionA()), testCron(revisionB(), nil), nil, reasonRevisionUnknown},
-		"golden, unreadable":         {broken, testCron(revisionB(), revisionA()), nil, reasonRevisionUnknown},
-		"golden, with another URL":   {goldenClaim(elsewhere), testCron(revisionA(), nil), revisionA(), ""},
-		"golden of another cron":     {ofOther, testCron(revisionB(), revisionA()), revisionA(), ""},
-		"golden, copy":               {goldenClaim(copied), testCron(copied, nil), nil, reasonCopyUnsupported},
-		"any":                        {cronClaim(), testCron(revisionB(), revisionA()), revisionA(), ""},
-		"any, nothing imported":      {cronClaim(), testCron(revisionB(), nil), nil, reasonNothingImported},
-		"any, copy":                  {cronClaim(), testCron(copied, copied), nil, reasonCopyUnsupported},
-		"any, unreadable annotation": {cronClaim(), testCron(nil, &golden.Revision{}), nil, reasonRevisionUnknown},
+		"golden, polled":             {goldenClaim(revisionB()), testCron(revisionB(), revisionA()), revisionB(), "", nil},
+		"golden, imported":           {goldenClaim(revisionA()), testCron(revisionB(), revisionA()), revisionA(), "", nil},
+		"golden, first":              {goldenClaim(revisionA()), testCron(revisionA(), nil), revisionA(), "", nil},
+		"golden, of neither":         {goldenClaim(revisionA()), testCron(revisionB(), nil), nil, reasonRevisionUnknown, nil},
+		"golden, unreadable":         {broken, testCron(revisionB(), revisionA()), nil, reasonRevisionUnknown, nil},
+		"golden, with another URL":   {goldenClaim(elsewhere), testCron(revisionA(), nil), revisionA(), "", nil},
+		"golden of another cron":     {ofOther, testCron(revisionB(), revisionA()), revisionA(), "", copyOfClaim(heldA)},
+		"golden, copy":               {goldenClaim(copied), testCron(copied, nil), copied, "", copyOfBase},
+		"any":                        {cronClaim(), testCron(revisionB(), revisionA()), revisionA(), "", copyOfClaim(heldA)},
+		"any, golden claim gone":     {cronClaim(), testCron(nil, revisionB()), revisionB(), "", nil},
+		"any, nothing imported":      {cronClaim(), testCron(revisionB(), nil), nil, reasonNothingImported, nil},
+		"any, copy":                  {cronClaim(), testCron(copied, copied), copied, "", copyOfBase},
+		"any, unreadable annotation": {cronClaim(), testCron(nil, &golden.Revision{}), nil, reasonRevisionUnknown, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			spec, waiting := resolveCron(test.claim, test.cron)
+			spec, waiting, err := resolveCron(t.Context(), seen(t, heldA, notVerified), test.claim, test.cron)
+			require.NoError(t, err)
 			if test.want == nil {
 				require.Nil(t, spec)
 				require.Equal(t, test.why, waiting.reason)
@@ -55,6 +63,7 @@ func TestResolveCron(t *testing.T) {
 			require.Equal(t, &v1alpha1.VMDiskImportSpec{
 				ImageRef:     v1alpha1.ImageReference{Kind: golden.CronKind, Name: sourceName, UID: "cron-uid", Revision: test.want.Digest},
 				ImageSpec:    v1alpha1.ImageSpec{Source: test.want.Source},
+				CopyOf:       test.copy,
 				Pin:          test.want.Pin,
 				RecordDigest: isGolden(test.claim, test.cron),
 			}, spec)

@@ -47,9 +47,16 @@ func testPrime(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClai
 	return shapePrime(prime, claim)
 }
 
+// imageSpec is what an import of an image does.
+func imageSpec(image *v1alpha1.VMDiskImage) *v1alpha1.VMDiskImportSpec {
+	return &v1alpha1.VMDiskImportSpec{
+		ImageRef:  v1alpha1.ImageReference{Kind: kindImage, Name: image.Name, UID: image.UID, Generation: image.Generation},
+		ImageSpec: image.Spec.ImageSpec,
+	}
+}
+
 func testImport() *v1alpha1.VMDiskImport {
-	spec, _ := resolveImage(testClaim(), testImage())
-	return newImport(testClaim(), spec)
+	return newImport(testClaim(), imageSpec(testImage()))
 }
 
 func testAttempt() *attempt {

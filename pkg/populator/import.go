@@ -29,6 +29,8 @@ const (
 	askAgain = 5 * time.Second
 	// clearAgain is how often remains are looked at while they go.
 	clearAgain = time.Second
+	// followAgain is how often a DataSource is followed that leads nowhere yet.
+	followAgain = 15 * time.Second
 )
 
 // importController carries out VMDiskImports: one Job per attempt, and nothing left
@@ -40,6 +42,13 @@ type importController struct {
 	events record.EventRecorder
 	queue  *queue
 	pace   *pace
+
+	// What copies are made with. copies is the operator's leave to read volumes over the network.
+	snapshots snapshots
+	grants    grants
+	exports   exports
+	copies    bool
+
 	// cleared holds the failed imports that have been cleared up after, by UID.
 	cleared sync.Map
 	remains
@@ -97,7 +106,7 @@ func (c *importController) step(ctx context.Context, imp *v1alpha1.VMDiskImport,
 	}
 	switch next {
 	case stepFinish:
-		return c.finish(ctx, imp)
+		return c.finish(ctx, imp, claim)
 	case stepGiveUp:
 		return c.giveUp(ctx, imp, claim)
 	case stepWatch:
@@ -112,7 +121,7 @@ func (c *importController) step(ctx context.Context, imp *v1alpha1.VMDiskImport,
 }
 
 // finish clears up after success; only then is the import Ready and its volume handed over.
-func (c *importController) finish(ctx context.Context, imp *v1alpha1.VMDiskImport) (ctrl.Result, error) {
+func (c *importController) finish(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
 	c.queue.leave(claimOf(imp))
 	if imp.Status.Phase == v1alpha1.PhaseSucceeded {
 		return ctrl.Result{}, nil
@@ -120,7 +129,17 @@ func (c *importController) finish(ctx context.Context, imp *v1alpha1.VMDiskImpor
 	if gone, err := c.clearAttempts(ctx, ofClaim(imp.Spec.ClaimRef.UID)); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
-	done := state{phase: v1alpha1.PhaseSucceeded, reason: reasonSucceeded, message: succeeded(imp.Status.Result)}
+	if gone, err := c.clearCopied(ctx, imp); err != nil || !gone {
+		return ctrl.Result{RequeueAfter: clearAgain}, err
+	}
+	// Whoever was allowed to copy at the start may not be any more.
+	if waiting, err := c.notGranted(ctx, imp); waiting != nil || err != nil {
+		return c.wait(ctx, imp, waiting, err)
+	}
+	if done, err := c.keepSnapshot(ctx, imp, claim); err != nil || !done {
+		return ctrl.Result{RequeueAfter: clearAgain}, err
+	}
+	done := state{phase: v1alpha1.PhaseSucceeded, reason: reasonSucceeded, message: succeeded(imp)}
 	if err := c.record(ctx, imp, done, nil); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -130,10 +149,17 @@ func (c *importController) finish(ctx context.Context, imp *v1alpha1.VMDiskImpor
 }
 
 // succeeded sums up what is on the volume now.
-func succeeded(r *v1alpha1.ImportResult) string {
+func succeeded(imp *v1alpha1.VMDiskImport) string {
+	r := imp.Status.Result
+	if imp.Status.Strategy == v1alpha1.StrategySnapshot {
+		return fmt.Sprintf("the disk of %s is on its volume: restored from a snapshot of %s in %s s", formatBytes(r.VirtualSize), describeCopied(imp.Spec.CopyOf), r.Seconds)
+	}
 	if r.Content == importer.ContentFiles {
 		return fmt.Sprintf("the files of the image are on their volume: %s read, %s written in %s s",
 			formatBytes(r.TransferredBytes), formatBytes(r.WrittenBytes), r.Seconds)
+	}
+	if imp.Status.Strategy == v1alpha1.StrategyCopy {
+		return fmt.Sprintf("the disk of %s is on its volume: %s read from %s in %s s", formatBytes(r.VirtualSize), formatBytes(r.TransferredBytes), describeCopied(imp.Spec.CopyOf), r.Seconds)
 	}
 	return fmt.Sprintf("the disk of %s is on its volume: %s, %s read in %s s",
 		formatBytes(r.VirtualSize), r.SourceFormat, formatBytes(r.TransferredBytes), r.Seconds)
@@ -171,6 +197,9 @@ func (c *importController) clearFailed(ctx context.Context, imp *v1alpha1.VMDisk
 	if gone, err := c.clearVolume(ctx, imp.Spec.ClaimRef.UID); err != nil || !gone {
 		return false, err
 	}
+	if gone, err := c.clearCopied(ctx, imp); err != nil || !gone {
+		return false, err
+	}
 	c.cleared.Store(imp.UID, struct{}{})
 	return true, nil
 }
@@ -193,7 +222,11 @@ func (c *importController) rest(ctx context.Context, imp *v1alpha1.VMDiskImport,
 	if gone, err := c.clearAttempts(ctx, ofClaim(imp.Spec.ClaimRef.UID)); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
-	if edited, err := c.sourceEdited(ctx, imp, claim); edited || err != nil {
+	// Nobody is kept from the source meanwhile.
+	if gone, err := c.clearCopied(ctx, imp); err != nil || !gone {
+		return ctrl.Result{RequeueAfter: clearAgain}, err
+	}
+	if edited, err := c.editedBefore(ctx, imp, claim); edited || err != nil {
 		if err == nil {
 			err = c.remove(ctx, imp)
 		}
@@ -229,6 +262,9 @@ func (c *importController) finalize(ctx context.Context, imp *v1alpha1.VMDiskImp
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
 	if gone, err := c.clearAttempts(ctx, ofImport(imp.UID)); err != nil || !gone {
+		return ctrl.Result{RequeueAfter: clearAgain}, err
+	}
+	if gone, err := c.clearCopied(ctx, imp); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
 	controllerutil.RemoveFinalizer(imp, finalizerImport)

@@ -30,6 +30,13 @@ type attempt struct {
 	// claim is the user's claim, target is PVC'.
 	claim, target *corev1.PersistentVolumeClaim
 	credentials   *credentials.Credentials
+	// complete has the importer finish a restored volume, on which the disk ends at diskEnd bytes.
+	complete bool
+	diskEnd  int64
+	// sourceFormat is what the source must have; empty when that is to be found out.
+	sourceFormat string
+	// host is what the limit per host counts; empty for that of the source.
+	host string
 	// scratch gives the importer room for a whole image.
 	scratch bool
 	// image of the importer, and the operator's template as JSON, empty for none.
@@ -61,6 +68,7 @@ func (a *attempt) options() importer.Options {
 		o.Source = "file://" + diskDirectory
 		return o // the node has the credentials
 	}
+	o.SourceFormat = cmp.Or(a.sourceFormat, o.SourceFormat)
 	if pin := a.spec.Pin; pin != nil {
 		o.Pin = importer.Pin{ETag: pin.ETag, LastModified: pin.LastModified, Length: pin.Length, Digest: pin.Digest}
 	}
@@ -79,8 +87,26 @@ func (a *attempt) options() importer.Options {
 	return o
 }
 
+// args is the importer's command line for an attempt.
+func (a *attempt) args() []string {
+	if !a.complete {
+		return a.options().Args()
+	}
+	o := importer.CompleteOptions{Target: targetDirectory, TerminationLog: terminationLog}
+	if isBlock(a.claim) {
+		o.Target, o.DiskEnd = targetDevice, importer.Size(a.diskEnd)
+	}
+	return o.Args()
+}
+
 // describe tells the user of the claim what begins.
 func (a *attempt) describe() string {
+	if a.complete {
+		return fmt.Sprintf("attempt %d: completing the restored volume of %s", a.number, describeSource(&a.spec.ImageRef))
+	}
+	if a.sourceFormat != "" {
+		return fmt.Sprintf("attempt %d: copying %s", a.number, a.host)
+	}
 	if a.scratch {
 		return fmt.Sprintf("attempt %d, with scratch space: importing %s", a.number, describeSource(&a.spec.ImageRef))
 	}
@@ -127,7 +153,7 @@ func attemptAnnotations(a *attempt) map[string]string {
 	return map[string]string{
 		annotationClaim:     a.claim.Namespace + "/" + a.claim.Name,
 		annotationTargetUID: string(a.target.UID),
-		annotationHost:      hostOf(&a.spec.Source),
+		annotationHost:      cmp.Or(a.host, hostOf(&a.spec.Source)),
 	}
 }
 

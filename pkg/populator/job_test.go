@@ -113,8 +113,7 @@ func cronAttempts(t *testing.T) map[string]*attempt {
 	t.Helper()
 	all := map[string]*attempt{}
 	for name, claim := range map[string]*corev1.PersistentVolumeClaim{"golden": goldenClaim(revisionA()), "cron": cronClaim()} {
-		spec, waiting := resolveCron(claim, testCron(revisionA(), revisionA()))
-		require.Nil(t, waiting)
+		spec := cronSpec(t, claim, testCron(revisionA(), revisionA()))
 		a := testAttempt()
 		a.claim, a.target, a.spec = claim, testPrime(claim), newImport(claim, spec).Spec
 		all[name] = a

@@ -34,7 +34,9 @@ type kind struct {
 	// object makes an empty source.
 	object func() client.Object
 	// resolve says what the import of a claim does as its source is now, or what it waits for.
-	resolve func(claim *corev1.PersistentVolumeClaim, source client.Object) (*v1alpha1.VMDiskImportSpec, *state)
+	resolve func(ctx context.Context, r readers, claim *corev1.PersistentVolumeClaim, source client.Object) (*v1alpha1.VMDiskImportSpec, *state, error)
+	// unwatched: resolve sees more than the source itself, and changes of that wake nobody.
+	unwatched bool
 	// matters tells the changes of a source that resolve may see.
 	matters predicate.Predicate
 	// keeper looks after the sources themselves.
@@ -118,6 +120,15 @@ func newKinds() kinds {
 			matters: revisionChanged(), finalizer: finalizerCron,
 			edited: "the DataImportCron has imported another revision",
 			moved:  "the source has moved on since it was polled: the next poll finds its new revision, and the import of that starts by itself",
+		},
+		{
+			name: golden.DataSourceKind, resource: cdiv1.SchemeGroupVersion.WithResource("datasources"), install: "deploy/cdi", foreign: cdi.Foreign,
+			object:  func() client.Object { return &cdiv1.DataSource{} },
+			resolve: resolveDataSource, unwatched: true,
+			keeper:  func(h holder, _ clock.PassiveClock) reconcile.Reconciler { return &h },
+			matters: leadChanged(), finalizer: finalizerDataSource,
+			edited: "the DataSource leads somewhere else now",
+			moved:  "the source has moved on since it was imported: the next revision that is imported is another one",
 		},
 	}
 }

@@ -25,6 +25,7 @@ func TestKindOfClaim(t *testing.T) {
 	}{
 		"VMDiskImage":    {testClaim(), kindImage},
 		"DataImportCron": {cronClaim(), golden.CronKind},
+		"DataSource":     {sourceClaim(), golden.DataSourceKind},
 	} {
 		k, source := all.of(test.claim)
 		require.Equal(t, test.want, k.name, name)
@@ -113,7 +114,7 @@ func TestLook(t *testing.T) {
 				require.NoError(t, err)
 				found[k.name] = p
 			}
-			require.Equal(t, map[string]presence{kindImage: test.image, golden.CronKind: test.cron}, found)
+			require.Equal(t, map[string]presence{kindImage: test.image, golden.CronKind: test.cron, golden.DataSourceKind: test.cron}, found)
 		})
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/discovery"
 	kubeinformers "k8s.io/client-go/informers"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -42,7 +43,8 @@ type machinery struct {
 	discovery  discovery.DiscoveryInterface
 	events     *eventRecorder
 	remains
-	queue workqueue.TypedRateLimitingInterface[any]
+	snapshots snapshots
+	queue     workqueue.TypedRateLimitingInterface[any]
 	// arrived starts what else needs the kind, once it is there.
 	arrived func() error
 }
@@ -181,7 +183,28 @@ func (m *machinery) mutate(ctx context.Context, prime *corev1.PersistentVolumeCl
 	if imp == nil || !imp.DeletionTimestamp.IsZero() || ended(imp) || claim.Spec.VolumeName != "" {
 		return nil, errNotNow
 	}
+	if isCopy(imp) && imp.Status.Strategy != v1alpha1.StrategyCopy {
+		if err := m.restoreFrom(ctx, prime, imp); err != nil {
+			return nil, err
+		}
+	}
 	return shapePrime(prime, claim), nil
+}
+
+// restoreFrom has the storage make the volume of PVC' from the snapshot that the import was prepared with.
+func (m *machinery) restoreFrom(ctx context.Context, prime *corev1.PersistentVolumeClaim, imp *v1alpha1.VMDiskImport) error {
+	if imp.Status.Strategy != v1alpha1.StrategySnapshot {
+		return errNotNow
+	}
+	name, err := snapshotOf(ctx, m.snapshots, m.namespace, imp)
+	if err != nil {
+		return err
+	}
+	if name == "" {
+		return errNotNow
+	}
+	prime.Spec.DataSource = &corev1.TypedLocalObjectReference{APIGroup: ptr.To(snapshotGroup), Kind: v1alpha1.CopyOfSnapshot, Name: name}
+	return nil
 }
 
 // shapePrime completes PVC'.

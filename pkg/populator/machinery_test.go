@@ -31,11 +31,10 @@ import (
 // TestLibraryRunsOnceForEachKind runs lib-volume-populator twice in one process, as the populator does. Each works
 // on the claims of its kind only, and both end at the first signal.
 func TestLibraryRunsOnceForEachKind(t *testing.T) {
-	image, cron := testClaim(), cronClaim()
+	image, cron, source := testClaim(), cronClaim(), sourceClaim()
 	cron.Name, cron.UID = "web-2", "0c1b"
-	imageSpec, _ := resolveImage(image, testImage())
-	cronSpec, _ := resolveCron(cron, testCron(nil, revisionA()))
-	s := serveSources(image, cron)
+	source.Name, source.UID = "web-3", "0c1c"
+	s := serveSources(image, cron, source)
 	server := httptest.NewServer(s)
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
 	require.NoError(t, clientcmd.WriteToFile(clientcmdapi.Config{
@@ -50,7 +49,8 @@ func TestLibraryRunsOnceForEachKind(t *testing.T) {
 	}
 	store := fake.NewClientBuilder().WithScheme(scheme).
 		WithIndex(&corev1.PersistentVolumeClaim{}, indexUID, func(o client.Object) []string { return []string{string(o.GetUID())} }).
-		WithObjects(image, cron, newImport(image, imageSpec), newImport(cron, cronSpec)).Build()
+		WithObjects(image, cron, source, newImport(image, imageSpec(testImage())), newImport(cron, cronSpec(t, cron, testCron(nil, revisionA()))),
+			newImport(source, &v1alpha1.VMDiskImportSpec{ImageRef: v1alpha1.ImageReference{Kind: golden.DataSourceKind, Name: sourceName}})).Build()
 
 	var mu sync.Mutex
 	asked := map[string]map[string]int{} // how often each library asked for the import of a claim
@@ -76,14 +76,16 @@ func TestLibraryRunsOnceForEachKind(t *testing.T) {
 		defer mu.Unlock()
 		assert.Greater(c, asked[kindImage]["web-1"], 3)
 		assert.Greater(c, asked[golden.CronKind]["web-2"], 3)
+		assert.Greater(c, asked[golden.DataSourceKind]["web-3"], 3)
 	}, time.Minute, 50*time.Millisecond)
 	mu.Lock()
 	require.Len(t, asked[kindImage], 1, "a claim of another kind")
 	require.Len(t, asked[golden.CronKind], 1, "a claim of another kind")
+	require.Len(t, asked[golden.DataSourceKind], 1, "a claim of another kind")
 	mu.Unlock()
 	made, patched := s.seen()
-	require.Equal(t, []string{primeName("0c1a"), primeName("0c1b")}, made, "each PVC' is made once")
-	require.Equal(t, []string{"web-1", "web-2"}, slices.Compact(patched), "each claim has its finalizer")
+	require.Equal(t, []string{primeName("0c1a"), primeName("0c1b"), primeName("0c1c")}, made, "each PVC' is made once")
+	require.Equal(t, []string{"web-1", "web-2", "web-3"}, slices.Compact(patched), "each claim has its finalizer")
 
 	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGTERM))
 	running.Wait()

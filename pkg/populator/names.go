@@ -20,6 +20,8 @@ const (
 	labelAttempt = Prefix + "/attempt"
 	// annotationClaim is "namespace/name" of the claim, for objects in the system namespace.
 	annotationClaim = Prefix + "/claim"
+	// annotationFrom is the namespace of what an import copies.
+	annotationFrom = Prefix + "/copied-from"
 	// annotationTargetUID is the UID of PVC' that a Job writes to.
 	annotationTargetUID = Prefix + "/target-uid"
 	// annotationHost is the host that an import's Job reads from.
@@ -27,14 +29,20 @@ const (
 
 	// finalizerImport holds a VMDiskImport until its pods and copied secrets are gone.
 	finalizerImport = Prefix + "/import"
-	// finalizerImage and finalizerCron hold a VMDiskImage and a DataImportCron while an import of it runs.
-	finalizerImage = Prefix + "/image-in-use"
-	finalizerCron  = Prefix + "/cron-in-use"
+	// finalizerImage, finalizerCron and finalizerDataSource hold a source while an import of it runs.
+	finalizerImage      = Prefix + "/image-in-use"
+	finalizerCron       = Prefix + "/cron-in-use"
+	finalizerDataSource = Prefix + "/datasource-in-use"
 	// finalizerPod holds an importer pod until the controller has read how it ended:
 	// the result of an evicted pod would vanish with it.
 	finalizerPod = Prefix + "/result"
 	// finalizerClaim is lib-volume-populator's, on a claim that it fills.
 	finalizerClaim = Prefix + "/populate-target-protection"
+
+	// annotationProvisionedBy is on a volume that was made for a claim, and names who made it.
+	annotationProvisionedBy = "pv.kubernetes.io/provisioned-by"
+	// snapshotGroup is the API group of VolumeSnapshots.
+	snapshotGroup = "snapshot.storage.k8s.io"
 
 	// annotationSelectedNode is where the scheduler writes the node of a claim's first consumer.
 	annotationSelectedNode = "volume.kubernetes.io/selected-node"
@@ -42,6 +50,8 @@ const (
 	labelName      = "app.kubernetes.io/name"
 	labelComponent = "app.kubernetes.io/component"
 	labelManagedBy = "app.kubernetes.io/managed-by"
+
+	managedByPopulator = "gild-populator"
 
 	componentImporter = "importer"
 	importerContainer = "importer"
@@ -63,7 +73,7 @@ func importLabels(claimUID types.UID) map[string]string {
 	return map[string]string{
 		labelName:      "gild",
 		labelComponent: componentImporter,
-		labelManagedBy: "gild-populator",
+		labelManagedBy: managedByPopulator,
 		labelClaimUID:  string(claimUID),
 	}
 }

@@ -24,6 +24,8 @@ type Options struct {
 	MaxImports int
 	// MaxImportsPerHost is how many of them read from one host.
 	MaxImportsPerHost int
+	// Copy lets a disk be read over the network from a volume that has it, where no snapshot can be restored.
+	Copy bool
 	// LeaderElect lets several populators stand by for one another.
 	LeaderElect bool
 	// MetricsAddress is where metrics are served; "0" serves none.
@@ -40,6 +42,7 @@ func (o *Options) BindFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.JobTemplate, "job-template", "", "file with a PodTemplateSpec merged into importer pods: placement, tolerations, proxies, resources, pull secrets")
 	fs.IntVar(&o.MaxImports, "max-imports", 10, "imports that run at once; the rest wait as Queued")
 	fs.IntVar(&o.MaxImportsPerHost, "max-imports-per-host", 4, "imports that read from one host at once; the rest wait as Queued")
+	fs.BoolVar(&o.Copy, "copy", true, "copy disks from volumes that have them, by an exporter pod in the volume's namespace (deploy/copy-rbac.yaml)")
 	fs.BoolVar(&o.LeaderElect, "leader-elect", true, "elect a leader, so that several replicas can stand by")
 	fs.StringVar(&o.MetricsAddress, "metrics-address", ":8080", "address of the metrics endpoint; 0 turns it off")
 	fs.StringVar(&o.HealthAddress, "health-address", ":8081", "address of /healthz and /readyz")

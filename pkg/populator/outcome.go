@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/importer"
 )
 
@@ -29,6 +30,10 @@ type outcome struct {
 	message    string
 	result     importer.Result
 	retryAfter time.Duration
+	// exit is the importer's exit code; 0 when it had none.
+	exit int32
+	// passedOver are the strategies of a copy that was never begun.
+	passedOver []v1alpha1.PassedOver
 }
 
 // readOutcome tells how an importer pod ended. ok is false while it runs. The exit codes are
@@ -64,6 +69,7 @@ func readOutcome(pod *corev1.Pod) (o outcome, ok bool) {
 	if isFinal(terminated.ExitCode) {
 		o.verdict = verdictFailed
 	}
+	o.exit = terminated.ExitCode
 	o.retryAfter = time.Duration(min(result.RetryAfterSeconds, maxRetryAfter)) * time.Second
 	o.reason = cmp.Or(o.reason, reasonNoResult)
 	o.message = cmp.Or(o.message, fmt.Sprintf("the importer ended with exit code %d and no result: its log says more", terminated.ExitCode))

@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/gild-project/gild/pkg/credentials"
+	"github.com/gild-project/gild/pkg/importer"
 )
 
 // Where things are in an importer pod.
@@ -28,11 +29,14 @@ const (
 
 // ourTemplate is the pod of an attempt, before the operator changes it.
 func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
-	options := a.options()
+	var options importer.Options
+	if !a.complete {
+		options = a.options()
+	}
 	container := corev1.Container{
 		Name:                     importerContainer,
 		Image:                    a.image,
-		Args:                     literal(options.Args()),
+		Args:                     literal(a.args()),
 		TerminationMessagePath:   terminationLog,
 		TerminationMessagePolicy: corev1.TerminationMessageReadFile,
 		Resources: corev1.ResourceRequirements{

@@ -20,6 +20,10 @@ const (
 	eventSucceeded = "ImportSucceeded"
 	eventRestarted = "ImportRestarted"
 	eventNameTaken = "ImportNameTaken"
+
+	eventStrategy   = "StrategyChosen"
+	eventPassedOver = "StrategyPassedOver"
+	eventNoSnapshot = "SnapshotNotKept"
 )
 
 var _ record.EventRecorder = (*eventRecorder)(nil)

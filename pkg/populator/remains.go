@@ -155,7 +155,7 @@ func (r *remains) dropVolume(ctx context.Context, prime *corev1.PersistentVolume
 
 // reclaim has a volume deleted when its claim is gone, unless somebody made it by hand.
 func (r *remains) reclaim(ctx context.Context, pv *corev1.PersistentVolume) error {
-	if pv.Annotations["pv.kubernetes.io/provisioned-by"] == "" || pv.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimDelete {
+	if pv.Annotations[annotationProvisionedBy] == "" || pv.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimDelete {
 		return nil
 	}
 	before := pv.DeepCopy()

@@ -5,88 +5,31 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
-	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
-	"github.com/gild-project/gild/pkg/golden"
 )
 
+// readers are where resolve looks: in the cache or at the API server, and at live for what is never cached.
+type readers struct {
+	client.Reader
+	live client.Reader
+}
+
 // resolveImage copies what a VMDiskImage asks for.
-func resolveImage(_ *corev1.PersistentVolumeClaim, source client.Object) (*v1alpha1.VMDiskImportSpec, *state) {
+func resolveImage(_ context.Context, _ readers, _ *corev1.PersistentVolumeClaim, source client.Object) (*v1alpha1.VMDiskImportSpec, *state, error) {
 	image, ok := source.(*v1alpha1.VMDiskImage)
 	if !ok {
-		return nil, notOurs(source)
+		return nil, notOurs(source), nil
 	}
 	return &v1alpha1.VMDiskImportSpec{
 		ImageRef:  v1alpha1.ImageReference{Kind: kindImage, Name: image.Name, UID: image.UID, Generation: image.Generation},
 		ImageSpec: *image.Spec.ImageSpec.DeepCopy(),
-	}, nil
-}
-
-// resolveCron takes a revision of a DataImportCron: a golden claim the one that it is made for, and any
-// other claim the last one that was imported.
-func resolveCron(claim *corev1.PersistentVolumeClaim, source client.Object) (*v1alpha1.VMDiskImportSpec, *state) {
-	cron, ok := source.(*cdiv1.DataImportCron)
-	if !ok {
-		return nil, notOurs(source)
-	}
-	choose := currentRevision
-	if isGolden(claim, cron) {
-		choose = goldenRevision
-	}
-	revision, waiting := choose(claim, cron)
-	if waiting != nil {
-		return nil, waiting
-	}
-	if revision.Claim != nil {
-		return nil, because(reasonCopyUnsupported, "DataImportCron %s copies claim %s/%s, and copies of claims are not made yet: let its source be a web server or a registry",
-			cron.Name, revision.Claim.Namespace, revision.Claim.Name)
-	}
-	return &v1alpha1.VMDiskImportSpec{
-		ImageRef:     v1alpha1.ImageReference{Kind: golden.CronKind, Name: cron.Name, UID: cron.UID, Revision: revision.Digest},
-		ImageSpec:    v1alpha1.ImageSpec{Source: revision.Source, Checksum: revision.Checksum},
-		Pin:          revision.Pin,
-		RecordDigest: isGolden(claim, cron),
-	}, nil
-}
-
-// isGolden reports whether a claim was made to hold one revision of a cron.
-func isGolden(claim *corev1.PersistentVolumeClaim, cron *cdiv1.DataImportCron) bool {
-	return claim.Labels[golden.LabelCron] == cron.Name && claim.Annotations[golden.AnnotationRevision] != ""
-}
-
-// goldenRevision is the revision that a golden claim names, as its cron has it. What the claim itself says
-// of it is not believed: who may create claims could have a Secret that he must not read sent to a server
-// of his own.
-func goldenRevision(claim *corev1.PersistentVolumeClaim, cron *cdiv1.DataImportCron) (*golden.Revision, *state) {
-	named, err := golden.ParseRevision(claim.Annotations[golden.AnnotationRevision])
-	if err != nil {
-		return nil, because(reasonRevisionUnknown, "annotation %s of the claim: %s", golden.AnnotationRevision, err)
-	}
-	for _, annotation := range []string{golden.AnnotationPolled, golden.AnnotationImported} {
-		if known, err := golden.ParseRevision(cron.Annotations[annotation]); err == nil && known.Digest == named.Digest {
-			return known, nil
-		}
-	}
-	return nil, because(reasonRevisionUnknown, "revision %s is neither the one that DataImportCron %s has polled last nor the one it has imported last: delete the claim",
-		named.Digest, cron.Name)
-}
-
-// currentRevision is the last one that was imported: its golden claim is known to be good.
-func currentRevision(_ *corev1.PersistentVolumeClaim, cron *cdiv1.DataImportCron) (*golden.Revision, *state) {
-	text := cron.Annotations[golden.AnnotationImported]
-	if text == "" {
-		return nil, because(reasonNothingImported, "DataImportCron %s has imported nothing yet: the import starts by itself once it has", cron.Name)
-	}
-	revision, err := golden.ParseRevision(text)
-	if err != nil {
-		return nil, because(reasonRevisionUnknown, "annotation %s of DataImportCron %s: %s", golden.AnnotationImported, cron.Name, err)
-	}
-	return revision, nil
+	}, nil, nil
 }
 
 // because is a wait for what somebody outside must do, before there is an import to tell it.
@@ -115,16 +58,26 @@ func (c *claimController) resolve(ctx context.Context, claim *corev1.PersistentV
 		err = reader.Get(ctx, types.NamespacedName{Namespace: claim.Namespace, Name: name}, source)
 		switch {
 		case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
-			source, waiting = nil, missing(k, claim, name)
+			source, waiting, err = nil, missing(k, claim, name), nil
 			continue
 		case err != nil:
 			return nil, nil, nil, fmt.Errorf("reading %s %s: %w", k.name, name, err)
 		}
-		if spec, waiting = k.resolve(claim, source); spec != nil {
+		spec, waiting, err = k.resolve(ctx, readers{reader, c.live}, claim, source)
+		if spec != nil || err != nil {
 			break
 		}
 	}
-	return source, spec, waiting, nil
+	return source, spec, waiting, err
+}
+
+// editedBefore is sourceEdited for an import that goes on: a copy that has begun keeps what it copies, wherever its
+// DataSource leads now.
+func (c *importController) editedBefore(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (bool, error) {
+	if imp.Spec.CopyOf != nil && begun(imp) {
+		return false, nil
+	}
+	return c.sourceEdited(ctx, imp, claim)
 }
 
 // sourceEdited reports whether an import made now would do something else. While its source does not
@@ -145,8 +98,11 @@ func (c *importController) sourceEdited(ctx context.Context, imp *v1alpha1.VMDis
 	if !source.GetDeletionTimestamp().IsZero() {
 		return false, nil
 	}
-	spec, _ := k.resolve(claim, source)
+	spec, _, err := k.resolve(ctx, readers{c.client, c.live}, claim, source)
+	if err != nil || spec == nil {
+		return false, err
+	}
 	was := imp.Spec.ImageRef
 	was.Kind = kindOf(imp)
-	return spec != nil && spec.ImageRef != was, nil
+	return spec.ImageRef != was || !equality.Semantic.DeepEqual(spec.CopyOf, imp.Spec.CopyOf), nil
 }

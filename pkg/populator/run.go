@@ -24,6 +24,9 @@ import (
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/cdi"
+	"github.com/gild-project/gild/pkg/export"
+	"github.com/gild-project/gild/pkg/grant"
+	"github.com/gild-project/gild/pkg/snapshot"
 )
 
 const (
@@ -72,6 +75,7 @@ func Run(ctx context.Context, o Options) error {
 	events := newEventRecorder(broadcaster.NewRecorder(mgr.GetScheme(), corev1.EventSource{Component: "gild-populator"}), clock.RealClock{})
 
 	remains := remains{client: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: o.Namespace}
+	taken := snapshot.New(mgr.GetClient(), mgr.GetAPIReader())
 	var libraries []*machinery
 	wake := func(claim types.NamespacedName) {
 		for _, library := range libraries {
@@ -81,6 +85,8 @@ func Run(ctx context.Context, o Options) error {
 	imports := &importController{
 		kinds: all, logs: NewLogTail(clients), clock: clock.RealClock{}, events: events, wake: wake, remains: remains,
 		queue: newQueue(o.MaxImports, o.MaxImportsPerHost), pace: newPace(),
+		snapshots: taken, grants: grant.New(mgr.GetAPIReader(), mgr.GetClient()), copies: o.Copy,
+		exports:       export.New(mgr.GetClient(), mgr.GetAPIReader(), o.Namespace, clock.RealClock{}),
 		importerImage: o.ImporterImage, template: template,
 	}
 	claims := &claimController{kinds: all, events: events, clock: clock.RealClock{}, wake: wake, remains: remains}
@@ -90,7 +96,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	for _, k := range all {
 		libraries = append(libraries, &machinery{
-			kind: k, kubeconfig: o.Kubeconfig, discovery: clients.Discovery(), events: events, remains: remains, queue: newLibraryQueue(),
+			kind: k, kubeconfig: o.Kubeconfig, discovery: clients.Discovery(), events: events, remains: remains, snapshots: taken, queue: newLibraryQueue(),
 			arrived: func() error { return watches.add(k) },
 		})
 	}
@@ -99,7 +105,7 @@ func Run(ctx context.Context, o Options) error {
 			return fmt.Errorf("adding lib-volume-populator for %s: %w", library.kind.name, err)
 		}
 	}
-	if err := mgr.Add(&sweeper{remains: remains}); err != nil {
+	if err := mgr.Add(&sweeper{remains: remains, snapshots: taken}); err != nil {
 		return fmt.Errorf("adding the sweeper: %w", err)
 	}
 	return mgr.Start(ctx)
@@ -110,11 +116,10 @@ func newManager(config *rest.Config, o *Options) (manager.Manager, error) {
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		return nil, err
 	}
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	if err := cdi.AddToScheme(scheme); err != nil {
-		return nil, err
+	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, cdi.AddToScheme, snapshot.AddToScheme, grant.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, err
+		}
 	}
 	ours := cache.ByObject{Namespaces: map[string]cache.Config{o.Namespace: {}}}
 	mgr, err := ctrl.NewManager(config, manager.Options{

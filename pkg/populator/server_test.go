@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
@@ -65,6 +66,7 @@ func listTypes() map[string]metav1.TypeMeta {
 		"vmdiskimports":          {APIVersion: v1alpha1.GroupVersion().String(), Kind: "VMDiskImportList"},
 		"jobs":                   {APIVersion: "batch/v1", Kind: "JobList"},
 		"dataimportcrons":        {APIVersion: "cdi.kubevirt.io/v1beta1", Kind: "DataImportCronList"},
+		"datasources":            {APIVersion: "cdi.kubevirt.io/v1beta1", Kind: "DataSourceList"},
 	}
 }
 
@@ -137,8 +139,12 @@ func serveSources(claims ...client.Object) *objectServer {
 	class, cron := fastClass(), testCron(nil, revisionA())
 	class.TypeMeta = metav1.TypeMeta{APIVersion: "storage.k8s.io/v1", Kind: "StorageClass"}
 	cron.TypeMeta = metav1.TypeMeta{APIVersion: "cdi.kubevirt.io/v1beta1", Kind: golden.CronKind}
+	cron.Spec.ManagedDataSource = sourceName
+	source := testDataSource(&cdiv1.DataVolumeSourcePVC{Namespace: "golden", Name: "gone"})
+	source.TypeMeta = metav1.TypeMeta{APIVersion: "cdi.kubevirt.io/v1beta1", Kind: golden.DataSourceKind}
+	source.Labels = map[string]string{golden.LabelCron: sourceName}
 	s := &objectServer{watchers: map[string][]chan client.Object{}, objects: map[string][]client.Object{
-		"persistentvolumeclaims": claims, "storageclasses": {class}, "vmdiskimages": {testImage()}, "dataimportcrons": {cron},
+		"persistentvolumeclaims": claims, "storageclasses": {class}, "vmdiskimages": {testImage()}, "dataimportcrons": {cron}, "datasources": {source},
 	}}
 	for _, objects := range s.objects {
 		for _, object := range objects {

@@ -1,6 +1,7 @@
 package populator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -16,7 +17,7 @@ import (
 
 // start makes the next attempt, or says what it waits for.
 func (c *importController) start(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
-	if edited, err := c.sourceEdited(ctx, imp, claim); edited || err != nil {
+	if edited, err := c.editedBefore(ctx, imp, claim); edited || err != nil {
 		if err == nil {
 			err = c.remove(ctx, imp)
 		}
@@ -30,12 +31,22 @@ func (c *importController) start(ctx context.Context, imp *v1alpha1.VMDiskImport
 		return c.fail(ctx, imp, outcome{reason: reasonContentNeedsFiles,
 			message: "content files needs a Filesystem volume, and the claim has volumeMode Block: ask for content rootfs, or for a Filesystem claim"})
 	}
+	if isCopy(imp) {
+		switch imp.Status.Strategy {
+		case v1alpha1.StrategySnapshot:
+			return c.restore(ctx, imp, claim)
+		case v1alpha1.StrategyCopy:
+			return c.copyVolume(ctx, imp, claim)
+		default:
+			return c.choose(ctx, imp, claim)
+		}
+	}
 	if imageStreamOf(&imp.Spec.Source) != "" && imp.Status.ResolvedReference == "" {
 		return c.resolve(ctx, imp)
 	}
 	source := sourceOf(imp)
 	// The place comes first: nothing is read for an import that has to wait in line.
-	if waiting, err := c.place(ctx, imp, source); waiting != nil || err != nil {
+	if waiting, err := c.place(ctx, imp, hostOf(source)); waiting != nil || err != nil {
 		return c.wait(ctx, imp, waiting, err)
 	}
 	found, waiting, err := readCredentials(ctx, c.live, imp.Namespace, source)
@@ -59,7 +70,7 @@ func (c *importController) start(ctx context.Context, imp *v1alpha1.VMDiskImport
 }
 
 // place takes a place among the imports that run, or says why there is none.
-func (c *importController) place(ctx context.Context, imp *v1alpha1.VMDiskImport, source *v1alpha1.DiskSource) (*state, error) {
+func (c *importController) place(ctx context.Context, imp *v1alpha1.VMDiskImport, host string) (*state, error) {
 	var pods corev1.PodList
 	if err := c.client.List(ctx, &pods, client.InNamespace(c.namespace), client.HasLabels{labelClaimUID}); err != nil {
 		return nil, fmt.Errorf("listing importer pods: %w", err)
@@ -70,7 +81,7 @@ func (c *importController) place(ctx context.Context, imp *v1alpha1.VMDiskImport
 			running[claim] = pods.Items[i].Annotations[annotationHost]
 		}
 	}
-	why, ok := c.queue.enter(claimOf(imp), hostOf(source), imp.CreationTimestamp.Time, c.clock.Now(), running)
+	why, ok := c.queue.enter(claimOf(imp), host, imp.CreationTimestamp.Time, c.clock.Now(), running)
 	if !ok {
 		return &state{phase: v1alpha1.PhaseQueued, reason: reasonQueued, message: why}, nil
 	}
@@ -103,6 +114,10 @@ func (c *importController) target(ctx context.Context, claim *corev1.PersistentV
 	renewed := pending(reasonWaitingForVolume, "the volume of an earlier attempt is being deleted")
 	if !prime.DeletionTimestamp.IsZero() {
 		return nil, &renewed, nil
+	}
+	if !madeBy(prime, v1alpha1.StrategyImport) {
+		_, err := c.clearVolume(ctx, claim.UID)
+		return nil, &renewed, err
 	}
 	if prime.Spec.VolumeName == "" {
 		strayed, err := c.strayed(ctx, claim, prime)
@@ -196,7 +211,7 @@ func (c *importController) launch(ctx context.Context, imp *v1alpha1.VMDiskImpor
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	for _, object := range append(copies(a.credentials, c.namespace, imp), job) {
+	for _, object := range append(copies(a.credentials, c.namespace, imp), client.Object(job)) {
 		if err := c.client.Create(ctx, object); err != nil {
 			return c.refused(ctx, imp, object, err)
 		}
@@ -204,6 +219,7 @@ func (c *importController) launch(ctx context.Context, imp *v1alpha1.VMDiskImpor
 	starting := pending(reasonStarting, "the importer is starting")
 	err = c.record(ctx, imp, starting, func(status *v1alpha1.VMDiskImportStatus) {
 		status.Attempts = a.number
+		status.Strategy = cmp.Or(status.Strategy, v1alpha1.StrategyImport)
 		status.NextAttemptTime = nil
 		status.Progress = nil
 		status.TargetUID = a.target.UID

@@ -41,8 +41,15 @@ const (
 	reasonContentNeedsFiles    = "ContentNeedsFilesystem"
 	reasonNothingImported      = "NothingImportedYet"
 	reasonRevisionUnknown      = "RevisionUnknown"
-	reasonCopyUnsupported      = "CopyUnsupported"
-	reasonSourceUnknown        = "SourceUnknown"
+	// The reasons of copies.
+	reasonNotGranted     = "NotGranted"
+	reasonNoStrategy     = "NoStrategy"
+	reasonPassedOver     = "StrategyPassedOver"
+	reasonRestoring      = "Restoring"
+	reasonExporting      = "Exporting"
+	reasonTakingSnapshot = "TakingSnapshot"
+	reasonSourceNotReady = "SourceNotReady"
+	reasonSourceUnknown  = "SourceUnknown"
 	// reasonImageVolumeUnsupported: the cluster has no such thing.
 	reasonImageVolumeUnsupported = "ImageVolumeUnsupported"
 )

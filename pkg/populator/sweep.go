@@ -25,6 +25,7 @@ const sweepInterval = 20 * time.Second
 // end they see; this is for the ends that nobody saw, such as a finalizer removed by force.
 type sweeper struct {
 	remains
+	snapshots snapshots
 }
 
 // Start sweeps until ctx ends.
@@ -72,7 +73,7 @@ func (s *sweeper) sweep(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	return s.sweepSnapshots(ctx)
 }
 
 // owners lists the claims that something in the system namespace belongs to.

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/credentials"
 	"github.com/gild-project/gild/pkg/importer"
 )
 
@@ -51,6 +52,9 @@ func (c *importController) watch(ctx context.Context, imp *v1alpha1.VMDiskImport
 		return ctrl.Result{RequeueAfter: lookAgain}, c.record(ctx, imp, blocked(reasonNodeUnreachable,
 			"node %s does not answer: the import goes on when it does, or starts again elsewhere once the node's pods are known to have ended", pod.Spec.NodeName), nil)
 	case pod.Status.Phase == corev1.PodRunning:
+		if o, err := c.disturbed(ctx, imp); o != nil || err != nil {
+			return c.interrupt(ctx, imp, o, err)
+		}
 		return c.report(ctx, imp, pod)
 	}
 	return c.explain(ctx, imp, claim, pod)
@@ -65,6 +69,11 @@ func (c *importController) explain(ctx context.Context, imp *v1alpha1.VMDiskImpo
 	uids := []types.UID{pod.UID}
 	if prime != nil && prime.Spec.VolumeName == "" {
 		uids = append(uids, prime.UID)
+		if imp.Status.Strategy == v1alpha1.StrategySnapshot && prime.Annotations[annotationSelectedNode] != "" {
+			if why, _ := c.restoring(ctx, imp, prime, pod.CreationTimestamp.Time); why != "" {
+				return c.passOver(ctx, imp, why)
+			}
+		}
 		strayed, err := c.strayed(ctx, claim, prime)
 		if err != nil {
 			return ctrl.Result{}, err
@@ -82,9 +91,12 @@ func (c *importController) explain(ctx context.Context, imp *v1alpha1.VMDiskImpo
 
 // adopt writes the record of an attempt whose Job exists already.
 func (c *importController) adopt(ctx context.Context, imp *v1alpha1.VMDiskImport, job *batchv1.Job, n int32) error {
-	found, _, err := readCredentials(ctx, c.live, imp.Namespace, sourceOf(imp))
-	if err != nil {
-		return err
+	var found *credentials.Credentials
+	if !isCopy(imp) {
+		var err error
+		if found, _, err = readCredentials(ctx, c.live, imp.Namespace, sourceOf(imp)); err != nil {
+			return err
+		}
 	}
 	return c.record(ctx, imp, pending(reasonStarting, "the importer is starting"), func(status *v1alpha1.VMDiskImportStatus) {
 		status.Attempts = n
@@ -143,6 +155,9 @@ func (c *importController) conclude(ctx context.Context, imp *v1alpha1.VMDiskImp
 		if o.reason == string(importer.ScratchRequired) && !imp.Status.ScratchRequired {
 			return c.grantScratch(ctx, imp, o)
 		}
+		if imp.Status.Strategy == v1alpha1.StrategyCopy && o.exit == importer.ExitSource {
+			return c.passOver(ctx, imp, o.reason+": "+o.message)
+		}
 		return c.fail(ctx, imp, c.advise(imp, o))
 	case verdictRetry:
 		return c.retry(ctx, imp, o)
@@ -155,12 +170,30 @@ func (c *importController) conclude(ctx context.Context, imp *v1alpha1.VMDiskImp
 	if prime == nil || string(prime.UID) != job.Annotations[annotationTargetUID] || prime.Spec.VolumeName == "" || !prime.DeletionTimestamp.IsZero() {
 		return c.retry(ctx, imp, outcome{reason: reasonVolumeReplaced, message: "the volume was deleted while it was being filled"})
 	}
+	if o, err := c.disturbed(ctx, imp); o != nil || err != nil {
+		return c.interrupt(ctx, imp, o, err)
+	}
+	result, why, err := c.resultOf(ctx, imp, prime, &o.result)
+	switch {
+	case err != nil:
+		return ctrl.Result{}, err
+	case why != "":
+		return c.passOver(ctx, imp, why)
+	}
 	finishing := state{phase: v1alpha1.PhaseVerifying, reason: reasonFinishing, message: "the disk is on its volume, the importer is being cleared away"}
 	return ctrl.Result{RequeueAfter: clearAgain}, c.record(ctx, imp, finishing, func(status *v1alpha1.VMDiskImportStatus) {
-		status.Result = importResult(&o.result, c.clock.Now())
+		status.Result = result
 		status.VolumeName = prime.Spec.VolumeName
 		status.Progress = finalProgress(status.Progress, &o.result)
 	})
+}
+
+// interrupt gives up an attempt for now.
+func (c *importController) interrupt(ctx context.Context, imp *v1alpha1.VMDiskImport, o *outcome, err error) (ctrl.Result, error) {
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	return c.retry(ctx, imp, *o)
 }
 
 // advise adds to a failure what the importer cannot know: what becomes of an import that is pinned to what a
@@ -204,6 +237,9 @@ func (c *importController) fail(ctx context.Context, imp *v1alpha1.VMDiskImport,
 	err := c.record(ctx, imp, state{phase: v1alpha1.PhaseFailed, reason: o.reason, message: o.message}, func(status *v1alpha1.VMDiskImportStatus) {
 		status.LastFailure = &v1alpha1.ImportFailure{Reason: o.reason, Message: o.message, Time: metav1.NewTime(c.clock.Now())}
 		status.NextAttemptTime = nil
+		if o.passedOver != nil {
+			status.PassedOver = o.passedOver
+		}
 	})
 	if err != nil {
 		return ctrl.Result{}, err

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -26,8 +28,11 @@ import (
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/cdi"
+	"github.com/gild-project/gild/pkg/export"
 	"github.com/gild-project/gild/pkg/golden"
+	"github.com/gild-project/gild/pkg/grant"
 	"github.com/gild-project/gild/pkg/imagestream"
+	"github.com/gild-project/gild/pkg/snapshot"
 )
 
 // sourceName is the name of every source in a world, whatever its kind.
@@ -52,6 +57,8 @@ type world struct {
 
 	imports *importController
 	claims  *claimController
+	gate    *machinery
+	sweeper *sweeper
 	kinds   kinds
 	keepers []reconcile.Reconciler
 
@@ -67,6 +74,11 @@ type world struct {
 	kubelet func(*corev1.Pod)
 	// openshift says that the API server knows image streams.
 	openshift bool
+	storage   storage
+	// withoutCopies is --copy=false, as of the next restart.
+	withoutCopies bool
+	// endedOnce says that an attempt has ended.
+	endedOnce bool
 	// job names seen, to count attempts.
 	jobs map[string]types.UID
 }
@@ -75,7 +87,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	// The fake client walks the whole scheme at every write, so it holds no more kinds than needed.
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, batchv1.AddToScheme, storagev1.AddToScheme, v1alpha1.AddToScheme, cdi.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, batchv1.AddToScheme, storagev1.AddToScheme, v1alpha1.AddToScheme, cdi.AddToScheme, snapshot.AddToScheme, grant.AddToScheme, networkingv1.AddToScheme} {
 		require.NoError(t, add(scheme))
 	}
 	w := &world{
@@ -89,6 +101,8 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			imp := o.(*v1alpha1.VMDiskImport)
 			return []string{sourceKey(kindOf(imp), imp.Spec.ImageRef.Name)}
 		}).
+		WithIndex(&corev1.PersistentVolumeClaim{}, indexUID, func(o client.Object) []string { return []string{string(o.GetUID())} }).
+		WithIndex(&corev1.PersistentVolume{}, indexReleased, func(o client.Object) []string { return []string{releasedFrom(o.(*corev1.PersistentVolume))} }).
 		WithIndex(&corev1.Event{}, "involvedObject.uid", func(o client.Object) []string {
 			return []string{string(o.(*corev1.Event).InvolvedObject.UID)}
 		}).
@@ -106,9 +120,13 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 					return err
 				}
 			}
+			if _, ok := o.(*authorizationv1.SubjectAccessReview); ok {
+				return nil // nobody has that permission here
+			}
 			return w.write(func() error {
 				if o.GetUID() == "" {
 					o.SetUID(types.UID(fmt.Sprintf("uid-%d", w.writes)))
+					o.SetCreationTimestamp(metav1.NewTime(w.clock.Now()))
 				}
 				return c.Create(ctx, o, opts...)
 			})
@@ -153,9 +171,13 @@ func (w *world) restart() {
 	for _, k := range w.kinds {
 		k.setPresence(presenceOurs)
 	}
+	taken := snapshot.New(w.client, w.client)
+	w.gate = &machinery{remains: remains, snapshots: taken}
+	w.sweeper = &sweeper{remains: remains, snapshots: taken}
 	w.imports = &importController{
+		snapshots: taken, grants: grant.New(w.client, w.client), copies: !w.withoutCopies,
 		kinds: w.kinds, logs: func(context.Context, string, string) ([]byte, error) { return nil, errors.New("no log") },
-		clock: w.clock, events: events, queue: newQueue(10, 10), pace: newPace(), remains: remains, wake: wake,
+		exports: export.New(w.client, w.client, systemNamespace, w.clock), clock: w.clock, events: events, queue: newQueue(10, 10), pace: newPace(), remains: remains, wake: wake,
 		importerImage: "gild-importer:test",
 	}
 	w.claims = &claimController{kinds: w.kinds, events: events, clock: w.clock, remains: remains, wake: wake}
@@ -168,12 +190,18 @@ func (w *world) restart() {
 // settle runs everything until nothing changes any more, for at most an hour of the fake clock.
 func (w *world) settle(done func() bool) {
 	w.t.Helper()
+	w.settleBy(6*time.Second, done)
+}
+
+// settleBy does so with another step of the clock.
+func (w *world) settleBy(step time.Duration, done func() bool) {
+	w.t.Helper()
 	for range 600 {
 		w.tick()
 		if done() {
 			return
 		}
-		w.clock.Step(6 * time.Second)
+		w.clock.Step(step)
 	}
 	w.t.Fatalf("not done after an hour: %+v", w.findImport())
 }
@@ -185,6 +213,11 @@ func (w *world) tick() {
 	}
 	for _, keeper := range w.keepers {
 		w.reconcile(ctx, keeper, sourceName)
+	}
+	if err := w.sweeper.sweep(ctx); errors.Is(err, errCrash) {
+		w.restart()
+	} else if err != nil && !apierrors.IsConflict(err) {
+		w.t.Fatalf("sweeping: %v", err)
 	}
 	w.playCluster()
 }
@@ -202,7 +235,10 @@ func (w *world) reconcile(ctx context.Context, r reconcile.Reconciler, name stri
 
 // playCluster does what the rest of the cluster would have done meanwhile.
 func (w *world) playCluster() {
+	w.playSnapshots()
+	w.playExporters()
 	w.playLibrary()
+	w.playStorage()
 	var jobs batchv1.JobList
 	require.NoError(w.t, w.store.List(w.t.Context(), &jobs, client.InNamespace(systemNamespace)))
 	for i := range jobs.Items {
@@ -226,12 +262,14 @@ func (w *world) playLibrary() {
 			require.NoError(w.t, w.store.Delete(ctx, prime))
 		}
 	case !exists && imp.DeletionTimestamp.IsZero() && !ended(imp):
-		prime = testPrime(claim)
-		prime.UID = types.UID(fmt.Sprintf("prime-%d", w.clock.Now().Unix()))
-		prime.Spec.VolumeName = "pv-" + string(prime.UID)
-		require.NoError(w.t, w.store.Create(ctx, prime))
-		require.NoError(w.t, w.store.Create(ctx, &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: prime.Spec.VolumeName},
-			Spec: corev1.PersistentVolumeSpec{ClaimRef: &corev1.ObjectReference{Namespace: systemNamespace, Name: prime.Name, UID: prime.UID}}}))
+		made, err := w.gate.mutate(ctx, testPrime(claim))
+		if errors.Is(err, errNotNow) {
+			return
+		}
+		require.NoError(w.t, err)
+		made.UID = types.UID(fmt.Sprintf("prime-%d", w.clock.Now().Unix()))
+		made.CreationTimestamp = metav1.NewTime(w.clock.Now())
+		require.NoError(w.t, w.store.Create(ctx, made))
 	case exists && !w.lazy && handOverDue(imp, prime):
 		pv := &corev1.PersistentVolume{}
 		require.True(w.t, w.find(pv, "", prime.Spec.VolumeName))
@@ -268,14 +306,19 @@ func (w *world) playJob(job *batchv1.Job) {
 		w.jobs[job.Name] = job.UID
 		pod = &corev1.Pod{ObjectMeta: *job.Spec.Template.ObjectMeta.DeepCopy(), Spec: *job.Spec.Template.Spec.DeepCopy()}
 		pod.Namespace, pod.Name, pod.UID = systemNamespace, job.Name+"-pod", job.UID+"-pod"
+		pod.CreationTimestamp = metav1.NewTime(w.clock.Now())
 		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "Job", Name: job.Name, UID: job.UID}}
 		require.NoError(w.t, w.store.Create(ctx, pod))
-		w.playNode(pod)
+		if w.storage.bound(w) {
+			w.playNode(pod)
+		}
 		return
 	}
 	require.NoError(w.t, err)
-	if pod.Status.Phase == corev1.PodPending {
-		w.playNode(pod)
+	if pod.Status.Phase == corev1.PodPending || pod.Status.Phase == "" {
+		if w.storage.bound(w) {
+			w.playNode(pod)
+		}
 		return
 	}
 	if pod.Status.Phase != corev1.PodRunning {
@@ -344,6 +387,7 @@ func (w *world) requireNothingLeft() {
 		require.NoError(w.t, err)
 		require.Empty(w.t, items, "%T left behind", list)
 	}
+	w.requireNoTemporarySnapshots()
 }
 
 // bound reports whether the claim has the volume that its import filled.

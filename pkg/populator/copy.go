@@ -1,0 +1,155 @@
+package populator
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/credentials"
+	"github.com/gild-project/gild/pkg/export"
+	"github.com/gild-project/gild/pkg/importer"
+	"github.com/gild-project/gild/pkg/strategy"
+)
+
+// copyPatience is how long an exporter may take until it answers.
+const copyPatience = 3 * time.Minute
+
+// exports make volumes readable over the network; pkg/export has them.
+type exports interface {
+	Ensure(ctx context.Context, spec export.Spec) (export.State, error)
+	Writers(ctx context.Context, claim types.NamespacedName) ([]string, error)
+	Clear(ctx context.Context, namespace, id string) (gone bool, err error)
+}
+
+// copyVolume makes the next attempt at reading the disk from the volume that has it, or says what it waits for.
+func (c *importController) copyVolume(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
+	if waiting, err := c.notGranted(ctx, imp); waiting != nil || err != nil {
+		return c.letGoOfSource(ctx, imp, waiting, err)
+	}
+	source, lost, err := c.copiedClaim(ctx, imp.Spec.CopyOf)
+	switch {
+	case err != nil:
+		return c.wait(ctx, imp, nil, err)
+	case lost != "":
+		return c.passOver(ctx, imp, lost)
+	}
+	if waiting, err := c.writersOf(ctx, imp); waiting != nil || err != nil {
+		return c.letGoOfSource(ctx, imp, waiting, err)
+	}
+	if waiting, err := c.place(ctx, imp, hostOfCopy(imp)); waiting != nil || err != nil {
+		return c.wait(ctx, imp, waiting, err)
+	}
+	target, waiting, err := c.target(ctx, claim)
+	if waiting != nil || err != nil {
+		c.wake(claimOf(imp))
+		return c.wait(ctx, imp, waiting, err)
+	}
+	exported, err := c.exports.Ensure(ctx, c.exportOf(imp, source))
+	switch {
+	case err != nil:
+		return c.wait(ctx, imp, nil, err)
+	case exported.Failure != "":
+		return c.passOver(ctx, imp, exported.Failure)
+	case !exported.Ready && c.clock.Since(exported.Started) > copyPatience:
+		return c.passOver(ctx, imp, fmt.Sprintf("the exporter of %s does not answer after %s: %s", describeCopied(imp.Spec.CopyOf), copyPatience, exported.Waiting))
+	case !exported.Ready:
+		waiting := pending(reasonExporting, "the exporter of %s is starting: %s", describeCopied(imp.Spec.CopyOf), cmp.Or(exported.Waiting, "its pod is being made"))
+		return c.wait(ctx, imp, &waiting, nil)
+	}
+	format, err := c.formatOf(ctx, source)
+	if err != nil {
+		return c.wait(ctx, imp, nil, err)
+	}
+	if clean, err := c.ready(ctx, imp); err != nil || !clean {
+		return ctrl.Result{RequeueAfter: clearAgain}, err
+	}
+	return c.launch(ctx, imp, &attempt{
+		number: imp.Status.Attempts + 1, importUID: imp.UID, spec: specOfCopy(&imp.Spec, exported.URL, format, claim), claim: claim, target: target,
+		sourceFormat: format, host: hostOfCopy(imp), credentials: credentialsOf(&exported),
+		scratch: imp.Status.ScratchRequired, image: c.importerImage, template: c.template,
+	})
+}
+
+// hostOfCopy stands for the volume that is read, for the limit per host.
+func hostOfCopy(imp *v1alpha1.VMDiskImport) string {
+	return imp.Spec.CopyOf.Namespace + "/" + imp.Spec.CopyOf.Name
+}
+
+// exportOf is the export of a claim for one import.
+func (c *importController) exportOf(imp *v1alpha1.VMDiskImport, source *corev1.PersistentVolumeClaim) export.Spec {
+	labels, _ := c.marksOf(imp)
+	return export.Spec{
+		ID: string(imp.UID), Claim: types.NamespacedName{Namespace: source.Namespace, Name: source.Name}, ReadOnlyDevice: isBlock(source),
+		Image: c.importerImage, Revision: string(source.UID), Labels: labels,
+	}
+}
+
+// credentialsOf are what an export is read with.
+func credentialsOf(exported *export.State) *credentials.Credentials {
+	return &credentials.Credentials{
+		Secret: map[string][]byte{"token": []byte(exported.Token)},
+		CA:     &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "export"}, Data: map[string]string{"ca.crt": string(exported.CA)}},
+	}
+}
+
+// specOfCopy is what the importer does to copy a volume: it reads the export, and checks nothing of what the disk
+// was once made from. A qcow2 disk stays one where there is a file system to hold it.
+func specOfCopy(spec *v1alpha1.VMDiskImportSpec, url, format string, claim *corev1.PersistentVolumeClaim) v1alpha1.VMDiskImportSpec {
+	read := *spec
+	read.ImageSpec = v1alpha1.ImageSpec{Source: v1alpha1.DiskSource{HTTP: &v1alpha1.HTTPSource{URL: url}}, Format: spec.Format, Size: spec.Size}
+	if format == importer.FormatQcow2 && !isBlock(claim) {
+		read.Format = v1alpha1.DiskFormatQcow2
+	}
+	read.Pin, read.RecordDigest = nil, false
+	return read
+}
+
+// formatOf is the format of the disk on a volume: raw, unless the import that has filled it made it qcow2. It is
+// never found out from the bytes: a guest can write what looks like any format.
+func (c *importController) formatOf(ctx context.Context, source *corev1.PersistentVolumeClaim) (string, error) {
+	made, err := c.importThatFilled(ctx, source)
+	if err != nil || made == nil || made.Spec.Format != v1alpha1.DiskFormatQcow2 {
+		return importer.FormatRaw, err
+	}
+	return importer.FormatQcow2, nil
+}
+
+// writersOf says which pods may write to the volume that is read; nil when none does.
+func (c *importController) writersOf(ctx context.Context, imp *v1alpha1.VMDiskImport) (*state, error) {
+	if imp.Status.Strategy != v1alpha1.StrategyCopy {
+		return nil, nil
+	}
+	of := imp.Spec.CopyOf
+	writers, err := c.exports.Writers(ctx, types.NamespacedName{Namespace: of.Namespace, Name: of.Name})
+	if err != nil || len(writers) == 0 {
+		return nil, err
+	}
+	slices.Sort(writers)
+	return because(strategy.WaitForWriters, "%s may be written to by %s: stop that, the copy goes on by itself", describeCopied(of), strings.Join(writers, ", ")), nil
+}
+
+// letGoOfSource waits without keeping the source's volume from anybody.
+func (c *importController) letGoOfSource(ctx context.Context, imp *v1alpha1.VMDiskImport, waiting *state, err error) (ctrl.Result, error) {
+	if err == nil {
+		_, err = c.clearCopied(ctx, imp)
+	}
+	return c.wait(ctx, imp, waiting, err)
+}
+
+// disturbed ends an attempt whose source somebody may write to by now; nil when nobody may.
+func (c *importController) disturbed(ctx context.Context, imp *v1alpha1.VMDiskImport) (*outcome, error) {
+	waiting, err := c.writersOf(ctx, imp)
+	if err != nil || waiting == nil {
+		return nil, err
+	}
+	return &outcome{reason: waiting.reason, message: waiting.message}, nil
+}
