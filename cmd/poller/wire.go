@@ -13,7 +13,6 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -24,6 +23,7 @@ import (
 	"github.com/gild-project/gild/pkg/datasource"
 	"github.com/gild-project/gild/pkg/poller"
 	"github.com/gild-project/gild/pkg/roller"
+	"github.com/gild-project/gild/pkg/trim"
 )
 
 // clientQPS is enough for ten thousand crons that are written in one minute.
@@ -50,7 +50,7 @@ func run(ctx context.Context, o options) error {
 		LeaderElectionReleaseOnCancel: true,
 		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress:        o.healthAddress,
-		Cache:                         cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Cache:                         trim.Options(),
 	})
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)

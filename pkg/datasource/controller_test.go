@@ -28,6 +28,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/trim"
 )
 
 // errCrash is what a write ends with when the poller "crashes" at it.
@@ -71,6 +72,9 @@ func newStage(t *testing.T, objects ...client.Object) *stage {
 			}
 			return next.Get(ctx, key, o, opts...)
 		},
+		Update: func(context.Context, client.WithWatch, client.Object, ...client.UpdateOption) error {
+			return errors.New("what is cached is trimmed: an update would delete the rest")
+		},
 		Patch: func(ctx context.Context, next client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
 			s.writes++
 			apply := func() error { return next.Patch(ctx, o, p, opts...) }
@@ -80,8 +84,32 @@ func newStage(t *testing.T, objects ...client.Object) *stage {
 			return apply()
 		},
 	})
-	s.controller = &controller{client: through, live: through, clock: s.clock}
+	cached := interceptor.NewClient(through, interceptor.Funcs{
+		Get: func(ctx context.Context, next client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if err := next.Get(ctx, key, o, opts...); err != nil {
+				return err
+			}
+			return trimmed(o)
+		},
+	})
+	s.controller = &controller{client: cached, live: through, clock: s.clock}
 	return s
+}
+
+// trimmed leaves of an object what the poller's cache keeps of it.
+func trimmed(o client.Object) error {
+	switch o := o.(type) {
+	case *corev1.PersistentVolumeClaim:
+		kept, err := trim.Claim(o)
+		*o = *kept.(*corev1.PersistentVolumeClaim)
+		return err
+	case *v1alpha1.VMDiskImport:
+		kept, err := trim.Import(o)
+		*o = *kept.(*v1alpha1.VMDiskImport)
+		return err
+	}
+	_, err := trim.Object(o)
+	return err
 }
 
 func (s *stage) reconcile(name string) (ctrl.Result, error) {

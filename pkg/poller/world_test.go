@@ -27,6 +27,7 @@ import (
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/golden"
+	"github.com/gild-project/gild/pkg/trim"
 )
 
 // errCrash is what a write ends with when the poller "crashes" at it.
@@ -136,7 +137,10 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w.store = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
 	w.client = interceptor.NewClient(w.store, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-			err := c.Get(ctx, key, o, opts...)
+			if err := c.Get(ctx, key, o, opts...); err != nil {
+				return err
+			}
+			_, err := trim.Object(o) // as the cache does
 			if cron, ok := o.(*cdiv1.DataImportCron); ok && err == nil && w.view != nil {
 				w.view(cron)
 			}

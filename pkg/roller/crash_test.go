@@ -113,6 +113,12 @@ func (s *story) run(t *testing.T, arm func(c *cluster)) *cluster {
 	c.settle(c.holds(revisionOf(s.holds)))
 	c.settle(func() bool { return len(c.claimNames()) == len(s.want) })
 	require.ElementsMatch(t, s.want, c.claimNames())
+	for _, claim := range c.claims() {
+		require.Equal(t, "yes", claim.Annotations[annotationOfOthers], "what others have written was lost")
+		require.Equal(t, "yes", claim.Labels[annotationOfOthers])
+		require.NotEmpty(t, claim.Finalizers)
+		require.NotEmpty(t, claim.Spec.Resources.Requests)
+	}
 	return c
 }
 

@@ -30,7 +30,7 @@ func (d *decision) create() {
 		d.cannot(reasonNotSupported, fmt.Sprintf("claim %s is in namespace %s: copies across namespaces come with claims that refer to a DataSource; use a claim of this namespace", source.Name, source.Namespace))
 	case source != nil && (d.origin == nil || d.origin.UID != source.UID):
 		d.cannot(reasonSourceGone, fmt.Sprintf("claim %s, which is to be copied, is gone", source.Name))
-		d.after(askAgain) // it is not watched, and our view may be behind the poll's
+		d.after(askAgain) // it is not watched
 	case d.class == "":
 		d.cannot(reasonNoClass, "there is no default StorageClass, and the template names none: name one, or mark a default")
 	case wait > 0:

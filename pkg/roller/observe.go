@@ -19,7 +19,8 @@ import (
 	"github.com/gild-project/gild/pkg/golden"
 )
 
-// observer sees the world of a cron. The cache may be behind; live never is.
+// observer sees the world of a cron. The cache may be behind, and has of claims and imports only what
+// pkg/trim keeps; live is neither.
 type observer struct {
 	cache client.Reader
 	live  client.Reader
@@ -142,13 +143,14 @@ func (o *observer) seeFormer(ctx context.Context, w *world) error {
 	return nil
 }
 
-// seeOrigin reads the claim that is copied.
+// seeOrigin reads the claim that is copied, from the API server: of claims that are not golden the cache
+// has neither class nor size.
 func (o *observer) seeOrigin(ctx context.Context, w *world) error {
 	if w.desired == nil || w.desired.Claim == nil || w.desired.Claim.Namespace != w.cron.Namespace {
 		return nil
 	}
 	origin := &corev1.PersistentVolumeClaim{}
-	if err := o.cache.Get(ctx, types.NamespacedName{Namespace: w.cron.Namespace, Name: w.desired.Claim.Name}, origin); err != nil {
+	if err := o.live.Get(ctx, types.NamespacedName{Namespace: w.cron.Namespace, Name: w.desired.Claim.Name}, origin); err != nil {
 		return wrap(client.IgnoreNotFound(err), "reading claim %s", w.desired.Claim.Name)
 	}
 	w.origin = origin

@@ -238,7 +238,9 @@ func TestLabelsFollowTheCron(t *testing.T) {
 	c.settle(c.holds(revisionOf("a")))
 	want := map[string]string{golden.LabelCron: "fedora-cron", golden.LabelCleanup: "true", "instancetype.kubevirt.io/default-preference": "fedora"}
 	require.Equal(t, want, c.dataSource().Labels)
-	require.Equal(t, want, c.claims()[0].Labels)
+	labels := c.claims()[0].Labels
+	delete(labels, annotationOfOthers)
+	require.Equal(t, want, labels)
 
 	c.edit(func(cron *cdiv1.DataImportCron) { cron.Spec.RetentionPolicy = ptr.To(cdiv1.DataImportCronRetainAll) })
 	c.settle(c.holds(revisionOf("a")))

@@ -30,12 +30,16 @@ import (
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/golden"
+	"github.com/gild-project/gild/pkg/trim"
 )
 
 // errCrash is what a write ends with when the poller "crashes" at it.
 var errCrash = errors.New("the poller crashed here")
 
 const namespace = "golden-images"
+
+// annotationOfOthers is on claims, as an annotation and as a label, and not in the poller's cache.
+const annotationOfOthers = "pv.kubernetes.io/bind-completed"
 
 // cluster is an object store with the roller on one side and, on the other, just enough of the
 // cluster to answer it: imports as the populator makes them, claims bound as Kubernetes binds
@@ -102,6 +106,9 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 				}
 				return err
 			})
+		},
+		Update: func(context.Context, client.WithWatch, client.Object, ...client.UpdateOption) error {
+			return errors.New("what is cached is trimmed: an update would delete the rest")
 		},
 		Patch: func(ctx context.Context, next client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
 			return c.write(func() error { return next.Patch(ctx, o, p, opts...) })
@@ -241,16 +248,16 @@ func (c *cluster) restart() {
 	require.NoError(c.t, err)
 	cache := interceptor.NewClient(c.store, interceptor.Funcs{
 		Get: func(ctx context.Context, next client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-			if c.stale != nil {
-				return c.stale.Get(ctx, key, o, opts...)
+			if err := c.view(next).Get(ctx, key, o, opts...); err != nil {
+				return err
 			}
-			return next.Get(ctx, key, o, opts...)
+			return trimmed(o)
 		},
 		List: func(ctx context.Context, next client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
-			if c.stale != nil {
-				return c.stale.List(ctx, list, opts...)
+			if err := c.view(next).List(ctx, list, opts...); err != nil {
+				return err
 			}
-			return next.List(ctx, list, opts...)
+			return meta.EachListItem(list, trimmed)
 		},
 	})
 	live := interceptor.NewClient(c.store, interceptor.Funcs{
@@ -265,6 +272,30 @@ func (c *cluster) restart() {
 		observer: observer{cache: cache, live: live, clock: c.clock},
 		client:   c.client, events: c.events, metrics: metrics,
 	}
+}
+
+// view is what the cache has been told of.
+func (c *cluster) view(store client.Reader) client.Reader {
+	if c.stale != nil {
+		return c.stale
+	}
+	return store
+}
+
+// trimmed leaves of an object what the poller's cache keeps of it.
+func trimmed(o runtime.Object) error {
+	switch o := o.(type) {
+	case *corev1.PersistentVolumeClaim:
+		kept, err := trim.Claim(o)
+		*o = *kept.(*corev1.PersistentVolumeClaim)
+		return err
+	case *v1alpha1.VMDiskImport:
+		kept, err := trim.Import(o)
+		*o = *kept.(*v1alpha1.VMDiskImport)
+		return err
+	}
+	_, err := trim.Object(o)
+	return err
 }
 
 // settle runs everything until it is done and nothing changes any more, for at most some hours of
@@ -375,6 +406,8 @@ func (c *cluster) playImport(claim *corev1.PersistentVolumeClaim) {
 		c.endImport(imp, claim, revision)
 	default:
 		claim.Spec.VolumeName = imp.Status.VolumeName
+		metav1.SetMetaDataAnnotation(&claim.ObjectMeta, annotationOfOthers, "yes")
+		metav1.SetMetaDataLabel(&claim.ObjectMeta, annotationOfOthers, "yes")
 		require.NoError(c.t, c.store.Update(ctx, claim))
 		claim.Status.Phase = corev1.ClaimBound
 		require.NoError(c.t, c.store.Status().Update(ctx, claim))

@@ -47,6 +47,7 @@ var arrows = map[string][]string{
 	"pkg/imagestream":                  {},
 	"pkg/snapshot":                     {},
 	"pkg/grant":                        {"pkg/golden"},
+	"pkg/trim":                         {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
 	"pkg/poller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden", "pkg/credentials", "pkg/imagestream"},
 	"pkg/roller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
 	"pkg/datasource":                   {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
@@ -54,7 +55,7 @@ var arrows = map[string][]string{
 	"cmd/importer": {"pkg/importer", "pkg/source", "pkg/format", "pkg/target",
 		"pkg/format/compress", "pkg/format/qcow2", "pkg/format/vmdk", "pkg/format/refusal", "pkg/registry", "pkg/layer", "pkg/rootfs", "pkg/exporter"},
 	"cmd/populator": {"pkg/populator", "pkg/apis/virtualization/v1alpha1"},
-	"cmd/poller": {"pkg/poller", "pkg/credentials", "pkg/roller", "pkg/datasource", "pkg/golden", "pkg/cdi", "pkg/source", "pkg/registry",
+	"cmd/poller": {"pkg/poller", "pkg/credentials", "pkg/roller", "pkg/datasource", "pkg/trim", "pkg/golden", "pkg/cdi", "pkg/source", "pkg/registry",
 		"pkg/apis/virtualization/v1alpha1"},
 }
 
