@@ -245,3 +245,27 @@ func TestCrashAtEveryWriteOfACopy(t *testing.T) {
 		}
 	}
 }
+
+// TestForcedEndOfACopy removes the record of a copy by force, and the claim: nobody but the sweeper is left.
+func TestForcedEndOfACopy(t *testing.T) {
+	for name, begin := range map[string]func(*testing.T) *world{
+		"copy":    func(t *testing.T) *world { return copyWorld(t, "vms") },
+		"restore": func(t *testing.T) *world { return handMadeWorld(t, "vms") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := begin(t)
+			w.storage.unmade = true
+			w.settle(func() bool { return w.running == 1 || w.primeSource() != "" })
+			imp, claim := w.findImport(), w.findClaim()
+			imp.Finalizers, claim.Finalizers = nil, nil
+			for _, o := range []client.Object{imp, claim} {
+				require.NoError(t, w.store.Update(t.Context(), o))
+				require.NoError(t, w.store.Delete(t.Context(), o))
+			}
+			w.ticks(6)
+			w.requireNothingLeft()
+			w.requireNoExports()
+			require.Empty(t, w.snapshotNames())
+		})
+	}
+}

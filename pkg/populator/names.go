@@ -54,6 +54,7 @@ const (
 	managedByPopulator = "gild-populator"
 
 	componentImporter = "importer"
+	componentExporter = "exporter"
 	importerContainer = "importer"
 )
 

@@ -76,6 +76,7 @@ func Run(ctx context.Context, o Options) error {
 
 	remains := remains{client: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: o.Namespace}
 	taken := snapshot.New(mgr.GetClient(), mgr.GetAPIReader())
+	exported := export.New(mgr.GetClient(), mgr.GetAPIReader(), o.Namespace, clock.RealClock{})
 	var libraries []*machinery
 	wake := func(claim types.NamespacedName) {
 		for _, library := range libraries {
@@ -86,7 +87,7 @@ func Run(ctx context.Context, o Options) error {
 		kinds: all, logs: NewLogTail(clients), clock: clock.RealClock{}, events: events, wake: wake, remains: remains,
 		queue: newQueue(o.MaxImports, o.MaxImportsPerHost), pace: newPace(),
 		snapshots: taken, grants: grant.New(mgr.GetAPIReader(), mgr.GetClient()), copies: o.Copy,
-		exports:       export.New(mgr.GetClient(), mgr.GetAPIReader(), o.Namespace, clock.RealClock{}),
+		exports:       exported,
 		importerImage: o.ImporterImage, template: template,
 	}
 	claims := &claimController{kinds: all, events: events, clock: clock.RealClock{}, wake: wake, remains: remains}
@@ -105,7 +106,7 @@ func Run(ctx context.Context, o Options) error {
 			return fmt.Errorf("adding lib-volume-populator for %s: %w", library.kind.name, err)
 		}
 	}
-	if err := mgr.Add(&sweeper{remains: remains, snapshots: taken}); err != nil {
+	if err := mgr.Add(&sweeper{remains: remains, snapshots: taken, exports: exported}); err != nil {
 		return fmt.Errorf("adding the sweeper: %w", err)
 	}
 	return mgr.Start(ctx)

@@ -26,6 +26,7 @@ const sweepInterval = 20 * time.Second
 type sweeper struct {
 	remains
 	snapshots snapshots
+	exports   exports
 }
 
 // Start sweeps until ctx ends.
@@ -72,6 +73,9 @@ func (s *sweeper) sweep(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+	if err := s.sweepExports(ctx); err != nil {
+		return err
 	}
 	return s.sweepSnapshots(ctx)
 }

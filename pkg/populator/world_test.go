@@ -173,11 +173,12 @@ func (w *world) restart() {
 	}
 	taken := snapshot.New(w.client, w.client)
 	w.gate = &machinery{remains: remains, snapshots: taken}
-	w.sweeper = &sweeper{remains: remains, snapshots: taken}
+	exported := export.New(w.client, w.client, systemNamespace, w.clock)
+	w.sweeper = &sweeper{remains: remains, snapshots: taken, exports: exported}
 	w.imports = &importController{
 		snapshots: taken, grants: grant.New(w.client, w.client), copies: !w.withoutCopies,
 		kinds: w.kinds, logs: func(context.Context, string, string) ([]byte, error) { return nil, errors.New("no log") },
-		exports: export.New(w.client, w.client, systemNamespace, w.clock), clock: w.clock, events: events, queue: newQueue(10, 10), pace: newPace(), remains: remains, wake: wake,
+		exports: exported, clock: w.clock, events: events, queue: newQueue(10, 10), pace: newPace(), remains: remains, wake: wake,
 		importerImage: "gild-importer:test",
 	}
 	w.claims = &claimController{kinds: w.kinds, events: events, clock: w.clock, remains: remains, wake: wake}

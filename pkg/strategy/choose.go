@@ -67,7 +67,7 @@ func checkSnapshot(f *Facts) refusal {
 		return nothing()
 	case s.Lost != "":
 		return no("%s", s.Lost)
-	case s.Snapshot != nil && s.Snapshot.Failure != "":
+	case s.Snapshot != nil && !s.Snapshot.Ready && s.Snapshot.Failure != "":
 		return no("the snapshot of %s cannot be used: %s", s.Name, s.Snapshot.Failure)
 	case s.Kind == v1alpha1.CopyOfSnapshot && !s.Snapshot.Ready:
 		return notYet(WaitForSnapshot, "%s is not ready to use: its driver says when it is", s.Name)

@@ -44,7 +44,7 @@ func TestChoose(t *testing.T) {
 		"Block to Filesystem":   {func(f *strategy.Facts) { f.Target.Mode = corev1.PersistentVolumeFilesystem }, copied, [][]string{{"ask for Block"}}},
 		"no class":              {func(f *strategy.Facts) { f.Source.Snapshot = nil }, copied, [][]string{{"VolumeSnapshotClass", "create one"}}},
 		"to be taken":           {func(f *strategy.Facts) { f.Source.Snapshot, f.Source.Class = nil, "snaps" }, snapshot, nil},
-		"a broken snapshot":     {func(f *strategy.Facts) { f.Source.Snapshot.Failure = "no space" }, copied, [][]string{{"no space"}}},
+		"a broken snapshot":     {func(f *strategy.Facts) { f.Source.Snapshot.Ready, f.Source.Snapshot.Failure = false, "no space" }, copied, [][]string{{"no space"}}},
 		"not ready yet":         {func(f *strategy.Facts) { f.Source.Snapshot.Ready = false }, snapshot, nil},
 		"a larger claim":        {func(f *strategy.Facts) { f.Target.Size = 5 * gi }, snapshot, nil},
 		"a smaller claim":       {func(f *strategy.Facts) { f.Target.Size = 3 * gi }, imported, [][]string{{"at least 4Gi"}, {"at least 4Gi"}}},
