@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -22,12 +23,12 @@ func copyWorld(t *testing.T, namespace string, more ...client.Object) *world {
 	t.Helper()
 	source := handMade(namespace)
 	return newWorld(t, append([]client.Object{testDataSource(&cdiv1.DataVolumeSourcePVC{Namespace: namespace, Name: "by-hand"}), sourceClaim(),
-		source, volumeFor(source, "4Gi"), fastClass()}, more...)...)
+		source, volumeFor(source), fastClass()}, more...)...)
 }
 
 // guest is a pod that may write to the source.
-func guest(namespace string) *corev1.Pod {
-	return &corev1.Pod{ObjectMeta: testMeta(namespace, "guest"), Spec: corev1.PodSpec{
+func guest() *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "vms", Name: "guest"}, Spec: corev1.PodSpec{
 		Volumes:    []corev1.Volume{{Name: "disk", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "by-hand"}}}},
 		Containers: []corev1.Container{{Name: "guest", VolumeMounts: []corev1.VolumeMount{{Name: "disk", MountPath: "/disk"}}}},
 	}}
@@ -83,8 +84,8 @@ func TestCopyIsChosen(t *testing.T) {
 		objects []client.Object
 		why     string
 	}{
-		"another driver":      {[]client.Object{otherClass, handMade("vms"), volumeFor(handMade("vms"), "4Gi"), snapshotClass()}, "ask for a StorageClass of"},
-		"Block to Filesystem": {[]client.Object{fastClass(), block, volumeFor(block, "4Gi"), snapshotClass()}, "volumeMode"},
+		"another driver":      {[]client.Object{otherClass, handMade("vms"), volumeFor(handMade("vms")), snapshotClass()}, "ask for a StorageClass of"},
+		"Block to Filesystem": {[]client.Object{fastClass(), block, volumeFor(block), snapshotClass()}, "volumeMode"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, append(test.objects, testDataSource(&cdiv1.DataVolumeSourcePVC{Name: "by-hand"}), sourceClaim())...)
@@ -99,7 +100,7 @@ func TestSmallerClaimIsRefused(t *testing.T) {
 	source, claim := handMade("vms"), sourceClaim()
 	source.Spec.VolumeMode = ptr.To(corev1.PersistentVolumeBlock)
 	claim.Spec.Resources.Requests[corev1.ResourceStorage] = resource.MustParse("1Gi")
-	w := newWorld(t, testDataSource(&cdiv1.DataVolumeSourcePVC{Name: "by-hand"}), claim, source, volumeFor(source, "4Gi"), fastClass(), snapshotClass())
+	w := newWorld(t, testDataSource(&cdiv1.DataVolumeSourcePVC{Name: "by-hand"}), claim, source, volumeFor(source), fastClass(), snapshotClass())
 	w.settle(w.phase(v1alpha1.PhaseFailed))
 	require.Contains(t, w.findImport().Status.LastFailure.Message, "ask for at least 4Gi")
 	require.Empty(t, w.jobs)
@@ -114,7 +115,7 @@ func TestQcow2DiskIsReadAsOne(t *testing.T) {
 	image.Spec.Format = v1alpha1.DiskFormatQcow2
 	filled := newImport(source, imageSpec(image))
 	filled.Status = v1alpha1.VMDiskImportStatus{Phase: v1alpha1.PhaseSucceeded, VolumeName: source.Spec.VolumeName, Result: &v1alpha1.ImportResult{VirtualSize: 1 << 30}}
-	w := newWorld(t, testDataSource(&cdiv1.DataVolumeSourcePVC{Name: "by-hand"}), sourceClaim(), source, filled, volumeFor(source, "4Gi"), fastClass())
+	w := newWorld(t, testDataSource(&cdiv1.DataVolumeSourcePVC{Name: "by-hand"}), sourceClaim(), source, filled, volumeFor(source), fastClass())
 	args := w.seeArgs()
 	w.settle(w.bound)
 	require.Contains(t, *args, "--source-format=qcow2")
@@ -122,12 +123,12 @@ func TestQcow2DiskIsReadAsOne(t *testing.T) {
 }
 
 func TestSourceInUseIsWaitedFor(t *testing.T) {
-	w := copyWorld(t, "vms", guest("vms"))
+	w := copyWorld(t, "vms", guest())
 	w.settle(func() bool { reason, _ := w.ready(); return reason == strategy.WaitForWriters })
 	w.ticks(5)
 	require.False(t, w.exporting(), "nobody is kept from the source")
 	require.True(t, w.told(strategy.WaitForWriters, "pod guest"))
-	require.NoError(t, w.store.Delete(t.Context(), guest("vms")))
+	require.NoError(t, w.store.Delete(t.Context(), guest()))
 	w.settle(w.bound)
 	require.Equal(t, v1alpha1.StrategyCopy, w.findImport().Status.Strategy)
 }
@@ -145,7 +146,7 @@ func TestWriterThatComesInTheMiddle(t *testing.T) {
 				return good(n)
 			}
 			w.settleBy(0, func() bool { return when(w) })
-			require.NoError(t, w.store.Create(t.Context(), guest("vms")))
+			require.NoError(t, w.store.Create(t.Context(), guest()))
 			w.settle(func() bool {
 				imp := w.findImport()
 				return imp.Status.LastFailure != nil && imp.Status.LastFailure.Reason == strategy.WaitForWriters
@@ -154,7 +155,7 @@ func TestWriterThatComesInTheMiddle(t *testing.T) {
 			require.Nil(t, w.findImport().Status.Result)
 			require.Empty(t, w.findClaim().Spec.VolumeName)
 			w.requireNoExports()
-			require.NoError(t, w.store.Delete(t.Context(), guest("vms")))
+			require.NoError(t, w.store.Delete(t.Context(), guest()))
 			w.settle(w.bound)
 			require.Len(t, w.jobs, 2)
 		})
@@ -177,7 +178,7 @@ func TestExporterThatNeverAnswersIsPassedOver(t *testing.T) {
 func TestSourceDeletedInTheMiddleOfACopy(t *testing.T) {
 	held := heldClaim(revisionA())
 	held.Finalizers = nil
-	w := newWorld(t, testDataSource(ofHeld()), testCron(nil, revisionA()), sourceClaim(), held, volumeFor(held, "4Gi"), fastClass())
+	w := newWorld(t, testDataSource(ofHeld()), testCron(nil, revisionA()), sourceClaim(), held, volumeFor(held), fastClass())
 	good := w.end
 	w.end = func(n int32) (int32, string) {
 		if n == 1 {

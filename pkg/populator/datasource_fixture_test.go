@@ -50,13 +50,13 @@ func handMade(namespace string) *corev1.PersistentVolumeClaim {
 	return claim
 }
 
-// volumeFor is the volume of a claim.
-func volumeFor(claim *corev1.PersistentVolumeClaim, size string) *corev1.PersistentVolume {
+// volumeFor is the volume of a claim, of 4 GiB.
+func volumeFor(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolume {
 	return &corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{Name: claim.Spec.VolumeName, Annotations: map[string]string{annotationProvisionedBy: testDriver}},
 		Spec: corev1.PersistentVolumeSpec{
 			ClaimRef:               &corev1.ObjectReference{Namespace: claim.Namespace, Name: claim.Name, UID: claim.UID},
-			Capacity:               corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)},
+			Capacity:               corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("4Gi")},
 			VolumeMode:             ptr.To(modeOf(claim.Spec.VolumeMode)),
 			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: testDriver, VolumeHandle: claim.Spec.VolumeName}},
 		},

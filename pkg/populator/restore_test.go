@@ -25,7 +25,7 @@ import (
 func goldenWorld(t *testing.T, more ...client.Object) *world {
 	t.Helper()
 	held := heldClaim(revisionA())
-	objects := append([]client.Object{testDataSource(ofHeld()), testCron(nil, revisionA()), sourceClaim(), held, volumeFor(held, "4Gi"), fastClass(), snapshotClass()},
+	objects := append([]client.Object{testDataSource(ofHeld()), testCron(nil, revisionA()), sourceClaim(), held, volumeFor(held), fastClass(), snapshotClass()},
 		keptSnapshot(held.UID, "vms/"+held.Name)...)
 	return newWorld(t, append(objects, more...)...)
 }
@@ -35,7 +35,7 @@ func handMadeWorld(t *testing.T, namespace string, more ...client.Object) *world
 	t.Helper()
 	source := handMade(namespace)
 	return newWorld(t, append([]client.Object{testDataSource(&cdiv1.DataVolumeSourcePVC{Namespace: namespace, Name: "by-hand"}), sourceClaim(),
-		source, volumeFor(source, "4Gi"), fastClass(), snapshotClass()}, more...)...)
+		source, volumeFor(source), fastClass(), snapshotClass()}, more...)...)
 }
 
 func (w *world) forbidCopies() {
@@ -192,7 +192,7 @@ func TestSnapshotThatIsNeverCutIsPassedOver(t *testing.T) {
 	source := &cdiv1.DataSource{}
 	require.True(t, w.find(source, "vms", sourceName))
 	held := heldClaim(revisionA())
-	for _, o := range append(keptSnapshot(held.UID, "vms/"+held.Name), held, volumeFor(held, "4Gi")) {
+	for _, o := range append(keptSnapshot(held.UID, "vms/"+held.Name), held, volumeFor(held)) {
 		require.NoError(t, w.store.Create(t.Context(), o))
 	}
 	source.Spec.Source.PVC = ofHeld()
@@ -217,7 +217,7 @@ func blockWorld(t *testing.T) *world {
 	source, claim := handMade("vms"), sourceClaim()
 	source.Spec.VolumeMode, claim.Spec.VolumeMode = ptr.To(corev1.PersistentVolumeBlock), ptr.To(corev1.PersistentVolumeBlock)
 	claim.Spec.Resources.Requests[corev1.ResourceStorage] = resource.MustParse("5Gi")
-	w := newWorld(t, testDataSource(&cdiv1.DataVolumeSourcePVC{Name: "by-hand"}), claim, source, volumeFor(source, "4Gi"), fastClass(), snapshotClass())
+	w := newWorld(t, testDataSource(&cdiv1.DataVolumeSourcePVC{Name: "by-hand"}), claim, source, volumeFor(source), fastClass(), snapshotClass())
 	w.storage.roomy = "5Gi"
 	return w
 }
@@ -248,7 +248,7 @@ func TestRestoreThatWaitsForAConsumerGetsOne(t *testing.T) {
 	class.VolumeBindingMode = ptr.To(storagev1.VolumeBindingWaitForFirstConsumer)
 	held, claim := heldClaim(revisionA()), sourceClaim()
 	claim.Annotations = map[string]string{golden.AnnotationBindImmediately: "true", annotationSelectedNode: "node1"}
-	objects := append(keptSnapshot(held.UID, "vms/"+held.Name), testDataSource(ofHeld()), claim, held, volumeFor(held, "4Gi"), class)
+	objects := append(keptSnapshot(held.UID, "vms/"+held.Name), testDataSource(ofHeld()), claim, held, volumeFor(held), class)
 	w := newWorld(t, objects...)
 	w.storage.lateBinding = true
 	args := w.seeArgs()

@@ -78,7 +78,7 @@ func (w *world) playStorage() {
 			}
 		}
 		prime.Spec.VolumeName = "pv-" + string(prime.UID)
-		pv := volumeFor(prime, "4Gi")
+		pv := volumeFor(prime)
 		pv.CreationTimestamp = metav1.NewTime(w.clock.Now())
 		if w.storage.roomy != "" {
 			pv.Spec.Capacity[corev1.ResourceStorage] = resource.MustParse(w.storage.roomy)
@@ -103,10 +103,6 @@ func (w *world) playExporters() {
 		pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}
 		require.NoError(w.t, w.store.Status().Update(w.t.Context(), pod))
 	}
-}
-
-func testMeta(namespace, name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Namespace: namespace, Name: name}
 }
 
 func (w *world) provisioningFailed(prime *corev1.PersistentVolumeClaim) {
