@@ -26,7 +26,7 @@ func (c *importController) finalize(ctx context.Context, imp *v1alpha1.VMDiskImp
 	if gone, err := c.clearAttempts(ctx, ofImport(imp.UID)); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
-	if gone, err := c.clearCopied(ctx, imp); err != nil || !gone {
+	if gone, err := c.clearedSince(ctx, imp, imp.DeletionTimestamp.Time); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
 	controllerutil.RemoveFinalizer(imp, finalizerImport)

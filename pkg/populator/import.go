@@ -129,7 +129,7 @@ func (c *importController) finish(ctx context.Context, imp *v1alpha1.VMDiskImpor
 	if gone, err := c.clearAttempts(ctx, ofClaim(imp.Spec.ClaimRef.UID)); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
-	if gone, err := c.clearCopied(ctx, imp); err != nil || !gone {
+	if gone, err := c.clearedSince(ctx, imp, imp.Status.Result.Time.Time); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
 	// Whoever was allowed to copy at the start may not be any more.
@@ -197,11 +197,19 @@ func (c *importController) clearFailed(ctx context.Context, imp *v1alpha1.VMDisk
 	if gone, err := c.clearVolume(ctx, imp.Spec.ClaimRef.UID); err != nil || !gone {
 		return false, err
 	}
-	if gone, err := c.clearCopied(ctx, imp); err != nil || !gone {
+	if gone, err := c.clearedSince(ctx, imp, failedAt(imp)); err != nil || !gone {
 		return false, err
 	}
 	c.cleared.Store(imp.UID, struct{}{})
 	return true, nil
+}
+
+// failedAt is when an import failed; the zero time when it does not say.
+func failedAt(imp *v1alpha1.VMDiskImport) time.Time {
+	if imp.Status.LastFailure == nil {
+		return time.Time{}
+	}
+	return imp.Status.LastFailure.Time.Time
 }
 
 // outdated says what has changed since the import was made; empty when nothing has.

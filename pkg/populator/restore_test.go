@@ -349,3 +349,36 @@ func TestRevokedGrantStopsTheHandOver(t *testing.T) {
 	require.NoError(t, w.store.Create(t.Context(), testGrant()))
 	w.settle(w.bound)
 }
+
+// TestDriverThatNeverAnswers neither takes a snapshot nor lets it go.
+func TestDriverThatNeverAnswers(t *testing.T) {
+	stuck := func(t *testing.T) *world {
+		w := handMadeWorld(t, "vms")
+		w.storage.uncut, w.storage.stuck = true, true
+		return w
+	}
+	t.Run("the volume is copied", func(t *testing.T) {
+		w := stuck(t)
+		began := w.clock.Now()
+		w.settle(w.bound)
+		require.Equal(t, v1alpha1.StrategyCopy, w.findImport().Status.Strategy)
+		require.Less(t, w.clock.Since(began), 2*(snapshotPatience+clearPatience))
+	})
+	t.Run("nothing is left to try", func(t *testing.T) {
+		w := stuck(t)
+		w.forbidCopies()
+		w.settle(w.phase(v1alpha1.PhaseFailed))
+		w.settle(func() bool { _, done := w.imports.cleared.Load(w.findImport().UID); return done })
+	})
+	t.Run("the claim is deleted", func(t *testing.T) {
+		w := stuck(t)
+		w.settle(func() bool { return len(w.snapshotNames()) == 1 })
+		claim := w.findClaim()
+		claim.Finalizers = append(claim.Finalizers, finalizerClaim)
+		require.NoError(t, w.store.Update(t.Context(), claim))
+		require.NoError(t, w.store.Delete(t.Context(), claim))
+		w.settle(func() bool { return !w.findImport().DeletionTimestamp.IsZero() })
+		w.clock.SetTime(w.findImport().DeletionTimestamp.Time) // the store has a clock of its own
+		w.settle(func() bool { return len(w.findClaim().Finalizers) == 1 && w.findImport() == nil })
+	})
+}

@@ -16,8 +16,9 @@ import (
 // storage is what the CSI driver of a world does.
 type storage struct {
 	// uncut never takes a snapshot, and unmade never makes a volume of one; failing says so in an event.
-	uncut, unmade bool
-	failing       string
+	// stuck keeps snapshots that are deleted.
+	uncut, unmade, stuck bool
+	failing              string
 	// roomy makes volumes larger than asked for; static binds one that lay about.
 	roomy  string
 	static bool
@@ -34,6 +35,10 @@ func (w *world) playSnapshots() {
 	require.NoError(w.t, w.store.List(ctx, &all))
 	for i := range all.Items {
 		s := &all.Items[i]
+		if w.storage.stuck && len(s.Finalizers) == 0 {
+			s.Finalizers = []string{"snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"}
+			require.NoError(w.t, w.store.Update(ctx, s))
+		}
 		if s.Status != nil || w.storage.uncut {
 			continue
 		}

@@ -68,7 +68,7 @@ func (s *sweeper) snapshotNeeded(ctx context.Context, of *snapshotv1.VolumeSnaps
 	if err != nil {
 		return false, fmt.Errorf("reading VMDiskImport %s: %w", key, err)
 	}
-	return string(imp.UID) == of.Labels[labelImportUID], nil
+	return string(imp.UID) == of.Labels[labelImportUID] && !ended(imp), nil
 }
 
 // goldenNeeded reports whether a golden claim is still there, or an import restores from its snapshot.

@@ -94,7 +94,18 @@ func (c *importController) marksOf(imp *v1alpha1.VMDiskImport) (labels, annotati
 	}
 }
 
-// clearTry removes all that an earlier try at a copy left: it may have used another strategy.
+// clearPatience is how long the end of an import waits for what its copy left. A driver that never answers can hold a
+// snapshot for ever: it has been deleted then, and goes when the driver lets it.
+const clearPatience = time.Minute
+
+// clearedSince is clearCopied for an import that ended at a time: after clearPatience nothing waits for it any more.
+func (c *importController) clearedSince(ctx context.Context, imp *v1alpha1.VMDiskImport, end time.Time) (gone bool, err error) {
+	gone, err = c.clearCopied(ctx, imp)
+	return gone || c.clock.Since(end) > clearPatience, err
+}
+
+// clearTry removes all that an earlier try at a copy left: it may have used another strategy. It does not wait for
+// snapshots and exporters, which keep nobody from anything and are cleared again at the end.
 func (c *importController) clearTry(ctx context.Context, imp *v1alpha1.VMDiskImport) (gone bool, err error) {
 	if gone, err := c.clearAttempts(ctx, ofClaim(imp.Spec.ClaimRef.UID)); err != nil || !gone {
 		return false, err
@@ -102,7 +113,8 @@ func (c *importController) clearTry(ctx context.Context, imp *v1alpha1.VMDiskImp
 	if gone, err := c.clearVolume(ctx, imp.Spec.ClaimRef.UID); err != nil || !gone {
 		return false, err
 	}
-	return c.clearCopied(ctx, imp)
+	_, err = c.clearCopied(ctx, imp)
+	return err == nil, err
 }
 
 // clearCopied removes what was made to read the source of a copy. What was never begun is not asked for.
