@@ -126,6 +126,17 @@ roll() {
   [ "$now" != "$first" ]
 }
 
+# Three machines from the golden image, each with a volume of its own.
+machines() {
+  local n
+  for n in 1 2 3; do
+    sed "s,name: web-3,name: vm-$n,; s,storage: .*,storage: 128Mi," deploy/samples/datasource-claim.yaml
+    echo ---
+  done | kubectl -n $namespace apply -f -
+  kubectl -n $namespace wait pvc/vm-1 pvc/vm-2 pvc/vm-3 --for=jsonpath='{.status.phase}'=Bound --timeout=3m
+  kubectl -n $namespace get vmdimp vm-1 vm-2 vm-3
+}
+
 # The block volume is a file of this machine: the test cluster's storage keeps it there.
 boot() {
   kubectl -n $namespace delete pod --all
@@ -145,6 +156,7 @@ step "reading the volumes back in pods" prove
 step "the result" table
 step "applying a DataImportCron for http://$node:18080/golden.raw" golden
 step "changing the file, and having it polled at once" roll
+step "starting three machines from the golden image: claims of its DataSource" machines
 if [ "${BOOT:-1}" != 0 ]; then
   step "booting the block volume with software emulation, to its login prompt (half a minute)" boot
 fi

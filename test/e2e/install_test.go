@@ -28,6 +28,8 @@ const (
 	// deployFolder is what users install, cdiFolder what they install beside it for DataImportCrons.
 	deployFolder = "../../deploy"
 	cdiFolder    = "../../deploy/cdi"
+	// policiesFolder is for clusters that have all the kinds of admission policies.
+	policiesFolder = "../../deploy/policies"
 	// populatorName and pollerName are the names of the Deployments and of their service accounts.
 	populatorName = "gild-populator"
 	pollerName    = "gild-poller"
@@ -43,7 +45,7 @@ const importsPerHost = 12
 // overlayText is what a user writes to install Gild: where the images are, how many imports
 // run at once, and to which sources the importers are shut in, here the image server.
 const overlayText = `
-resources: [%s, %s]
+resources: [%s]
 images:
 - {name: gild-controller, newName: %s/gild-controller, newTag: %q}
 patches:
@@ -144,7 +146,7 @@ func (c *cluster) manifests(ctx context.Context) ([]*unstructured.Unstructured, 
 	}
 }
 
-// kustomize renders deploy/ and deploy/cdi through an overlay that sets the images, as a user would.
+// kustomize renders deploy/, deploy/cdi and what the cluster has the kinds for through an overlay that sets the images, as a user would.
 func (c *cluster) kustomize(ctx context.Context) (string, error) {
 	overlay, err := os.MkdirTemp("", "gild-e2e-overlay-")
 	if err != nil {
@@ -154,15 +156,16 @@ func (c *cluster) kustomize(ctx context.Context) (string, error) {
 	if overlay, err = filepath.EvalSymlinks(overlay); err != nil {
 		return "", fmt.Errorf("making an overlay: %w", err)
 	}
-	deploy, err := relativeTo(overlay, deployFolder)
-	if err != nil {
-		return "", err
+	folders := []string{deployFolder, cdiFolder}
+	if c.testCluster {
+		folders = append(folders, policiesFolder)
 	}
-	cdi, err := relativeTo(overlay, cdiFolder)
-	if err != nil {
-		return "", err
+	for i := range folders {
+		if folders[i], err = relativeTo(overlay, folders[i]); err != nil {
+			return "", err
+		}
 	}
-	text := fmt.Sprintf(overlayText, deploy, cdi, c.images, c.tag, c.image("gild-importer"), 2*importsPerHost, importsPerHost, c.webNamespace())
+	text := fmt.Sprintf(overlayText, strings.Join(folders, ", "), c.images, c.tag, c.image("gild-importer"), 2*importsPerHost, importsPerHost, c.webNamespace())
 	if err := os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("writing an overlay: %w", err)
 	}

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
+	snapshotv1 "github.com/kubernetes-csi/external-snapshotter/client/v8/apis/volumesnapshot/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -156,8 +158,43 @@ func (c *cluster) leftovers(ctx context.Context, uid string) ([]string, error) {
 			return nil, fmt.Errorf("listing leftovers: %w", err)
 		}
 	}
+	copies, err := c.leftCopies(ctx, uid)
+	if err != nil {
+		return nil, err
+	}
 	volumes, err := c.leftVolumes(ctx, uid)
-	return append(left, volumes...), err
+	return slices.Concat(left, copies, volumes), err
+}
+
+// leftCopies names what is there of copies of volumes, in all namespaces.
+func (c *cluster) leftCopies(ctx context.Context, uid string) ([]string, error) {
+	var which client.ListOption = client.HasLabels{claimUIDLabel}
+	if uid != "" {
+		which = client.MatchingLabels{claimUIDLabel: uid}
+	}
+	var left []string
+	for _, list := range []client.ObjectList{
+		&corev1.PodList{}, &corev1.SecretList{}, &corev1.ServiceList{}, &networkingv1.NetworkPolicyList{},
+		&snapshotv1.VolumeSnapshotList{}, &snapshotv1.VolumeSnapshotContentList{},
+	} {
+		err := c.List(ctx, list, which)
+		if meta.IsNoMatchError(err) {
+			continue // a cluster without snapshots
+		}
+		if err != nil {
+			return nil, fmt.Errorf("listing what is left of copies: %w", err)
+		}
+		err = meta.EachListItem(list, func(item runtime.Object) error {
+			if object, ok := item.(client.Object); ok {
+				left = append(left, fmt.Sprintf("%T %s/%s %v", object, object.GetNamespace(), object.GetName(), object.GetFinalizers()))
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("listing what is left of copies: %w", err)
+		}
+	}
+	return left, nil
 }
 
 // leftVolumes names the volumes that an import still holds, or that no claim of the tests holds.
