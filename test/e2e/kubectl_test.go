@@ -5,6 +5,7 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ func TestKubectlGetShowsWhatMatters(t *testing.T) {
 	c, source := f.midImport(img)
 	f.WaitReason(c, "Importing")
 	header, row := firstLines(t, f.Kubectl("get", "vmdimp"))
-	require.Equal(t, "NAME SOURCE PHASE PROGRESS RATE REASON AGE", header)
+	require.Equal(t, "NAME SOURCE PHASE STRATEGY PROGRESS RATE REASON AGE", header)
 	require.Contains(t, row, "disk image Importing")
 	source.Publish(img.file)
 	f.RequireDone(c, img)
@@ -116,6 +117,7 @@ func TestRules(t *testing.T) {
 func TestSamplesApply(t *testing.T) {
 	t.Parallel()
 	f := start(t)
+	f.NeedsTestCluster("ReferenceGrants")
 	samples, err := filepath.Glob(filepath.Join(deployFolder, "samples", "*.yaml"))
 	require.NoError(t, err)
 	require.NotEmpty(t, samples)
@@ -125,28 +127,48 @@ func TestSamplesApply(t *testing.T) {
 		f.Kubectl("apply", "--dry-run=server", "--filename", sample)
 		require.NotContains(t, string(content), "namespace:", "a sample goes where its user is")
 	}
+	across, err := filepath.Glob(filepath.Join(deployFolder, "samples", "namespaces", "*.yaml"))
+	require.NoError(t, err)
+	require.NotEmpty(t, across)
+	for _, sample := range across {
+		content, err := os.ReadFile(sample)
+		require.NoError(t, err)
+		f.applyDry(f.here(string(content)))
+	}
+}
+
+// here puts what belongs to a certain namespace into the test's own.
+func (f *fixture) here(manifest string) string {
+	return regexp.MustCompile(`(?m)^  namespace: .*$`).ReplaceAllString(manifest, "  namespace: "+f.namespace)
+}
+
+// applyDry asks the API server to take a manifest, without keeping it.
+func (f *fixture) applyDry(manifest string) {
+	f.Helper()
+	file := filepath.Join(f.TempDir(), "manifest.yaml")
+	require.NoError(f, os.WriteFile(file, []byte(manifest), 0o600))
+	f.Kubectl("apply", "--dry-run=server", "--filename", file)
 }
 
 // TestDocsApply asks the API server to take every manifest in the pages of the kinds, without keeping it.
 func TestDocsApply(t *testing.T) {
 	t.Parallel()
 	f := start(t)
+	f.NeedsTestCluster("ReferenceGrants")
 	for _, page := range []string{"vmdiskimage.md", "dataimportcron.md", "datasource.md"} {
 		content, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
 		require.NoError(t, err)
 		var manifests []string
 		for _, text := range strings.Split(string(content), "```yaml\n")[1:] {
 			text, _, _ = strings.Cut(text, "```")
-			if strings.HasPrefix(text, "apiVersion:") {
-				manifests = append(manifests, text)
+			if strings.HasPrefix(text, "apiVersion:") || strings.HasPrefix(text, "# in the namespace ") {
+				manifests = append(manifests, f.here(text))
 			}
 		}
 		require.NotEmpty(t, manifests, page)
 		require.True(t, strings.HasPrefix(strings.SplitN(string(content), "\n\n", 2)[1], "```yaml\napiVersion:"), "%s does not begin with a manifest", page)
 		for _, text := range manifests {
-			file := filepath.Join(t.TempDir(), "manifest.yaml")
-			require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-			f.Kubectl("apply", "--dry-run=server", "--filename", file)
+			f.applyDry(text)
 		}
 	}
 }
@@ -167,17 +189,16 @@ func TestPopulatorMayDoNoMore(t *testing.T) {
 		{verb: "watch", resource: "secrets"},
 		{verb: "list", resource: "secrets", namespace: f.namespace},
 		{verb: "watch", resource: "secrets", namespace: f.namespace},
-		{verb: "create", resource: "secrets", namespace: f.namespace},
+		{verb: "create", resource: "secrets", namespace: f.namespace, allowed: true}, // for exporters, as are the next two
+		{verb: "create", resource: "pods", namespace: f.namespace, allowed: true},
+		{verb: "create", resource: "services", namespace: f.namespace, allowed: true},
 		{verb: "update", resource: "secrets", namespace: f.namespace},
-		{verb: "delete", resource: "secrets", namespace: f.namespace},
+		{verb: "update", resource: "pods", namespace: f.namespace},
 		{verb: "list", resource: "configmaps"},
 		{verb: "watch", resource: "configmaps"},
 		{verb: "create", resource: "secrets", namespace: systemNamespace, allowed: true},
 		{verb: "create", group: "batch", resource: "jobs", namespace: systemNamespace, allowed: true},
 		{verb: "create", group: "batch", resource: "jobs", namespace: f.namespace},
-		{verb: "create", resource: "pods", namespace: f.namespace},
-		{verb: "create", resource: "pods", namespace: systemNamespace},
-		{verb: "delete", resource: "pods", namespace: f.namespace},
 		{verb: "get", resource: "pods", subresource: "log", namespace: systemNamespace, allowed: true},
 		{verb: "get", resource: "pods", subresource: "log", namespace: f.namespace},
 		{verb: "create", resource: "pods", subresource: "exec", namespace: systemNamespace},
