@@ -56,7 +56,7 @@ func TestCopiesAcrossNamespaces(t *testing.T) {
 			img := images.Revision(0)
 			gold, _ := images.Golden("fedora", img)
 			users.DataSource("fedora", cdiv1.DataSourceSource{PVC: &cdiv1.DataVolumeSourcePVC{Namespace: images.namespace, Name: gold.name}})
-			c := users.CopyOf("fedora", "mine")
+			c := users.CopyOf("fedora", "mine", images.as(gold))
 			imp := users.RequireWaiting(c, "NotGranted")
 			require.Contains(t, ready(imp).Message, "ReferenceGrant")
 			require.Contains(t, ready(imp).Message, images.namespace)

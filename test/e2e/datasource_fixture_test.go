@@ -40,6 +40,15 @@ func blockCron(cron *cdiv1.DataImportCron) {
 	cron.Spec.Template.Spec.Storage.VolumeMode = ptr.To(corev1.PersistentVolumeBlock)
 }
 
+// as gives a claim the size and the volume mode of another one.
+func (f *fixture) as(other claim) func(*corev1.PersistentVolumeClaim) {
+	f.Helper()
+	spec := f.PVC(other).Spec
+	return func(pvc *corev1.PersistentVolumeClaim) {
+		pvc.Spec.VolumeMode, pvc.Spec.Resources.Requests = spec.VolumeMode, spec.Resources.Requests.DeepCopy()
+	}
+}
+
 // CopyOf makes a claim of a DataSource.
 func (f *fixture) CopyOf(dataSource, name string, edit ...func(*corev1.PersistentVolumeClaim)) claim {
 	f.Helper()
@@ -151,16 +160,22 @@ func (f *fixture) signal(c claim, signal syscall.Signal) {
 	}
 }
 
-// MidCopy makes a claim that is a copy of a volume on class plain, and stops the exporter of that volume as soon as it is
-// there. The copy then waits until Resume.
+// MidCopy makes a claim that is a copy of a volume on class plain, and stops the exporter of that volume as soon as it
+// answers: the importer has not begun to read by then. The copy waits until Resume.
 func (f *fixture) MidCopy(dataSource string, source claim, edit ...func(*corev1.PersistentVolumeClaim)) claim {
 	f.Helper()
 	c := f.CopyOf(dataSource, "copy", append(edit, ofClass(plainClass))...)
-	f.Eventually("an exporter", importWithin, func(context.Context) (bool, string, error) {
-		f.signal(source, syscall.SIGSTOP)
-		return len(f.exporters(source)) > 0, "no exporter", nil
+	f.Eventually("an exporter", importWithin, func(ctx context.Context) (bool, string, error) {
+		var pods corev1.PodList
+		err := f.List(ctx, &pods, client.MatchingLabels{claimUIDLabel: c.uid, "app.kubernetes.io/component": "exporter"})
+		ready := slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool { return podReady(&pod) })
+		if ready {
+			f.signal(source, syscall.SIGSTOP)
+		}
+		return ready, fmt.Sprintf("%d exporters", len(pods.Items)), err
 	})
 	f.Cleanup(func() { f.signal(source, syscall.SIGCONT) })
+	f.WaitImport(c, "an attempt", importWithin, func(imp *v1alpha1.VMDiskImport) bool { return imp.Status.Attempts == 1 })
 	return c
 }
 

@@ -29,7 +29,7 @@ func TestRestoresASnapshot(t *testing.T) {
 			gold, source := f.Golden("fedora", img, cron)
 			f.RequireSnapshot(gold)
 			fetched := source.Bytes()
-			same := func(pvc *corev1.PersistentVolumeClaim) { pvc.Spec.VolumeMode = ptr.To(gold.mode) }
+			same := f.as(gold)
 			wait := ofClass(f.Class(storagev1.VolumeBindingWaitForFirstConsumer))
 			for claimName, edits := range map[string][]func(*corev1.PersistentVolumeClaim){
 				"first":             {same},
@@ -135,13 +135,13 @@ func TestCopiesWhatIsNamedByHand(t *testing.T) {
 	f.DataSource("of-a-snapshot", cdiv1.DataSourceSource{Snapshot: &cdiv1.DataVolumeSourceSnapshot{Namespace: f.namespace, Name: "mine"}})
 	f.DataSource("of-another", cdiv1.DataSourceSource{DataSource: &cdiv1.DataSourceRefSourceDataSource{Namespace: f.namespace, Name: "of-a-claim"}})
 	for _, dataSource := range []string{"of-a-claim", "of-a-snapshot", "of-another"} {
-		c := f.CopyOf(dataSource, dataSource)
+		c := f.CopyOf(dataSource, dataSource, f.as(mine))
 		f.RequireStrategy(c, v1alpha1.StrategySnapshot)
 		f.RequireDisk(c, img.disk)
 		f.RequireNothingLeft(c)
 	}
-	small := f.CopyOf("of-a-claim", "small", ofSize(cronClaimSize/2))
+	small := f.CopyOf("of-a-claim", "small", ofSize(cronDiskSize/2))
 	imp := f.WaitImport(small, "failure", importWithin, func(imp *v1alpha1.VMDiskImport) bool { return imp.Status.Phase == v1alpha1.PhaseFailed })
-	require.Contains(t, ready(imp).Message, "64Mi", "it says what to ask for")
+	require.Contains(t, ready(imp).Message, "ask for at least 16Mi")
 	f.RequireNothingLeft(small)
 }

@@ -71,10 +71,7 @@ func (c *cluster) waitPod(ctx context.Context, key client.ObjectKey) error {
 		if err := c.Get(ctx, key, pod); err != nil {
 			return false, "", err
 		}
-		ready := slices.ContainsFunc(pod.Status.Conditions, func(condition corev1.PodCondition) bool {
-			return condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue
-		})
-		return ready, describePod(pod), nil
+		return podReady(pod), describePod(pod), nil
 	})
 	if err != nil {
 		return fmt.Errorf("starting pod %s: %w", key.Name, err)
@@ -169,4 +166,10 @@ func (c *cluster) callPod(ctx context.Context, pod client.ObjectKey, method, pat
 		return nil, fmt.Errorf("asking pod %s: %w", pod.Name, err)
 	}
 	return answer, nil
+}
+
+func podReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(condition corev1.PodCondition) bool {
+		return condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue
+	})
 }
