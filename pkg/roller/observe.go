@@ -189,13 +189,13 @@ func (o *observer) seeClass(ctx context.Context, w *world) error {
 }
 
 // seeProfile reads the StorageProfile of the class, when a claim may have to be made. There need
-// not be one, nor the kind.
+// not be one, nor the kind: then the cache begins to watch it once there is.
 func (o *observer) seeProfile(ctx context.Context, w *world) error {
 	if w.desired == nil || w.class == "" || w.holder() != nil {
 		return nil
 	}
 	profile := &cdiv1.StorageProfile{}
-	err := o.live.Get(ctx, types.NamespacedName{Name: w.class}, profile)
+	err := o.cache.Get(ctx, types.NamespacedName{Name: w.class}, profile)
 	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
 		return nil
 	}

@@ -31,6 +31,17 @@ func rolled(t *testing.T, edit ...func(*cdiv1.DataImportCron)) *cluster {
 	return c
 }
 
+// TestNothingIsListedWithoutAPrune: lists of a whole namespace are for the day on which a claim goes.
+func TestNothingIsListedWithoutAPrune(t *testing.T) {
+	c := rolled(t)
+	c.want(revisionOf("b"))
+	c.settle(c.holds(revisionOf("b")))
+	require.Zero(t, c.listed)
+	c.edit(func(cron *cdiv1.DataImportCron) { cron.Spec.ImportsToKeep = ptr.To[int32](1) })
+	c.settle(func() bool { return len(c.claimNames()) == 1 })
+	require.Equal(t, 3, c.listed, "claims, pods and DataSources, once")
+}
+
 func TestRollTellsWhatHappens(t *testing.T) {
 	c := rolled(t)
 	cron := c.cron()

@@ -76,6 +76,8 @@ type cluster struct {
 	stuck bool
 	// noProfiles says that the cluster does not know StorageProfiles.
 	noProfiles bool
+	// listed counts what the roller has listed from the API server itself.
+	listed int
 }
 
 func newCluster(t *testing.T, objects ...client.Object) *cluster {
@@ -166,7 +168,7 @@ func newScheme(t *testing.T) *runtime.Scheme {
 		&corev1.PersistentVolume{}, &corev1.Pod{}, &corev1.PodList{})
 	scheme.AddKnownTypes(storagev1.SchemeGroupVersion, &storagev1.StorageClass{}, &storagev1.StorageClassList{})
 	scheme.AddKnownTypes(cdiv1.SchemeGroupVersion, &cdiv1.DataImportCron{}, &cdiv1.DataImportCronList{},
-		&cdiv1.DataSource{}, &cdiv1.DataSourceList{}, &cdiv1.StorageProfile{})
+		&cdiv1.DataSource{}, &cdiv1.DataSourceList{}, &cdiv1.StorageProfile{}, &cdiv1.StorageProfileList{})
 	for _, version := range []schema.GroupVersion{corev1.SchemeGroupVersion, storagev1.SchemeGroupVersion, cdiv1.SchemeGroupVersion} {
 		metav1.AddToGroupVersion(scheme, version)
 	}
@@ -248,6 +250,9 @@ func (c *cluster) restart() {
 	require.NoError(c.t, err)
 	cache := interceptor.NewClient(c.store, interceptor.Funcs{
 		Get: func(ctx context.Context, next client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if _, ok := o.(*cdiv1.StorageProfile); ok && c.noProfiles {
+				return &meta.NoKindMatchError{GroupKind: schema.GroupKind{Group: golden.Group, Kind: "StorageProfile"}}
+			}
 			if err := c.view(next).Get(ctx, key, o, opts...); err != nil {
 				return err
 			}
@@ -262,10 +267,14 @@ func (c *cluster) restart() {
 	})
 	live := interceptor.NewClient(c.store, interceptor.Funcs{
 		Get: func(ctx context.Context, next client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-			if _, ok := o.(*cdiv1.StorageProfile); ok && c.noProfiles {
-				return &meta.NoKindMatchError{GroupKind: schema.GroupKind{Group: golden.Group, Kind: "StorageProfile"}}
+			if _, ok := o.(*cdiv1.StorageProfile); ok {
+				return errors.New("StorageProfiles are cached: reading one for each pass is a burden")
 			}
 			return next.Get(ctx, key, o, opts...)
+		},
+		List: func(ctx context.Context, next client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			c.listed++
+			return next.List(ctx, list, opts...)
 		},
 	})
 	c.roller = &controller{
@@ -434,6 +443,7 @@ func (c *cluster) lag() {
 	var all []client.Object
 	for _, list := range []client.ObjectList{
 		&cdiv1.DataImportCronList{}, &cdiv1.DataSourceList{}, &corev1.PersistentVolumeClaimList{}, &v1alpha1.VMDiskImportList{}, &storagev1.StorageClassList{},
+		&cdiv1.StorageProfileList{},
 	} {
 		require.NoError(c.t, c.store.List(ctx, list))
 		all = append(all, itemsOf(c.t, list)...)
