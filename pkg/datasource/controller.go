@@ -67,6 +67,13 @@ func (c *controller) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	return ctrl.Result{RequeueAfter: askSnapshot}, nil
 }
 
+// SetReady has a DataSource say what its controller would find a moment later: that the claim which it
+// names itself, in its own namespace, can be used. Whoever repoints it to a claim that is known to be good
+// writes both at once, so that its status never belongs to the claim before.
+func SetReady(dataSource *cdiv1.DataSource, claim *corev1.PersistentVolumeClaim, now time.Time) {
+	apply(dataSource, ready(claim.Labels), &dataSource.Spec.Source, now)
+}
+
 // apply writes a verdict into a DataSource: the condition as CDI spells it, the resolved source
 // while it is ready, and the labels of what it names.
 func apply(dataSource *cdiv1.DataSource, v *verdict, resolved *cdiv1.DataSourceSource, now time.Time) {

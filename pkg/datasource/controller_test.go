@@ -146,6 +146,25 @@ func TestAdd(t *testing.T) {
 	require.Error(t, Add(t.Context(), mgr, clock.RealClock{}), "its indexes are there already")
 }
 
+// TestSetReady writes what the controller would write, which then has nothing left to do.
+func TestSetReady(t *testing.T) {
+	golden := claim(corev1.ClaimBound, "cdi.kubevirt.io")
+	golden.Annotations = map[string]string{"gild.dev/verified": "true"}
+	golden.Labels = map[string]string{"instancetype.kubevirt.io/default-preference": "fedora", "team": "images"}
+	pointed := source("a", pvc("disk"))
+	found := newStage(t, pointed.DeepCopy(), golden)
+	_, want := found.look("a")
+	require.Equal(t, 1, found.writes)
+
+	SetReady(pointed, golden, found.clock.Now())
+	require.Equal(t, want.Status.Source, pointed.Status.Source)
+	require.Equal(t, want.Labels, pointed.Labels)
+	told := newStage(t, pointed, golden)
+	_, d := told.look("a")
+	require.Equal(t, reasonReady, readyOf(d).Reason)
+	require.Zero(t, told.writes)
+}
+
 func TestStatusFollowsTheClaim(t *testing.T) {
 	s := newStage(t, source("a", pvc("disk")))
 	_, d := s.look("a")

@@ -33,6 +33,9 @@ type Options struct {
 	MaxPollsPerHost int
 	// Prober asks the sources.
 	Prober Prober
+	// Finalizer is put on a cron with the first revision that a poll finds, in the same write: it keeps the
+	// cron until what is made of that is gone. Whoever takes it off again must be there before; empty for none.
+	Finalizer string
 	// Events are told about crons.
 	Events record.EventRecorder
 	// Metrics get the poller's.
@@ -71,7 +74,7 @@ func newPoller(c client.Client, live client.Reader, o Options) (*poller, error) 
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
 	return &poller{
-		client: c, live: live, prober: o.Prober, clock: o.Clock, events: o.Events,
+		client: c, live: live, prober: o.Prober, finalizer: o.Finalizer, clock: o.Clock, events: o.Events,
 		queue: newQueue(o.MaxPollsPerHost), memory: newMemory(), metrics: m, finished: make(chan event.GenericEvent, backlog),
 	}, nil
 }

@@ -13,6 +13,7 @@ import (
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/gild-project/gild/pkg/golden"
@@ -36,8 +37,10 @@ type poller struct {
 	client client.Client // reads crons from the cache
 	live   client.Reader // reads Secrets and the like from the API server
 	prober Prober
-	clock  clock.PassiveClock
-	events record.EventRecorder
+	// finalizer goes on crons of which a revision was found.
+	finalizer string
+	clock     clock.PassiveClock
+	events    record.EventRecorder
 
 	queue    *queue
 	memory   *memory
@@ -114,6 +117,9 @@ func later(err error) (ctrl.Result, error) {
 func (p *poller) record(ctx context.Context, cron *cdiv1.DataImportCron, o *outcome) (done bool, err error) {
 	before := cron.DeepCopy()
 	o.apply(cron, p.clock.Now())
+	if p.finalizer != "" && o.failure == nil {
+		controllerutil.AddFinalizer(cron, p.finalizer)
+	}
 	if worthWriting(before, cron, p.clock.Now()) {
 		if wrote, err := p.write(ctx, before, cron); err != nil || !wrote {
 			return false, err

@@ -29,6 +29,7 @@ func TestFirstPollFindsTheSource(t *testing.T) {
 	require.Zero(t, w.site.files[0].Known, "nothing is imported yet")
 
 	cron := w.cron()
+	require.Equal(t, []string{finalizer}, cron.Finalizers, "in the same write")
 	require.Equal(t, digestOfPin(w), cron.Annotations[golden.AnnotationDesiredDigest])
 	require.Equal(t, &golden.Revision{
 		Digest: digestOfPin(w), Pin: &w.site.pin,
@@ -440,6 +441,7 @@ func TestDeletedCron(t *testing.T) {
 	w := newWorld(t, fileCron())
 	w.look()
 	require.NoError(t, w.store.Delete(t.Context(), w.cron()))
+	w.edit(func(cron *cdiv1.DataImportCron) { cron.Finalizers = nil }) // the roller is done with it
 	require.Zero(t, w.look())
 	for _, name := range []string{"gild_poll_failures", "gild_poll_last_success_timestamp_seconds"} {
 		_, ok := w.metric(name, "fedora", "golden")

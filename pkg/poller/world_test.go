@@ -118,6 +118,9 @@ type world struct {
 	poller   *poller
 }
 
+// finalizer is the roller's.
+const finalizer = "gild.dev/cron"
+
 func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
 	scheme := runtime.NewScheme()
@@ -185,7 +188,7 @@ func (w *world) write(apply func() error) error {
 func (w *world) restart() {
 	w.t.Helper()
 	w.registry = prometheus.NewRegistry()
-	p, err := newPoller(w.client, w.client, Options{MaxPolls: 1, MaxPollsPerHost: 1, Prober: w.site, Events: w.events, Clock: w.clock, Metrics: w.registry})
+	p, err := newPoller(w.client, w.client, Options{MaxPolls: 1, MaxPollsPerHost: 1, Prober: w.site, Finalizer: finalizer, Events: w.events, Clock: w.clock, Metrics: w.registry})
 	require.NoError(w.t, err)
 	w.poller = p
 }

@@ -10,6 +10,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/gild-project/gild/pkg/datasource"
 )
 
 // lookAgain is how often a claim that would be pruned is looked at while it is in use.
@@ -80,7 +82,8 @@ func (c *controller) take(ctx context.Context, w *world, p *plan, s *step, used 
 	}
 }
 
-// repoint has the DataSource name a claim, if that is still good: our view may be behind.
+// repoint has the DataSource name a claim, if that is still good: our view may be behind. That it is
+// ready goes into the same write: the kind has no status of its own.
 func (c *controller) repoint(ctx context.Context, w *world, wanted *cdiv1.DataSource) error {
 	claim := &corev1.PersistentVolumeClaim{}
 	if err := c.live.Get(ctx, client.ObjectKey{Namespace: wanted.Namespace, Name: wanted.Spec.Source.PVC.Name}, claim); err != nil {
@@ -89,10 +92,12 @@ func (c *controller) repoint(ctx context.Context, w *world, wanted *cdiv1.DataSo
 	if seen, ok := asGolden(claim, w.cron.Name); !ok || !seen.good() {
 		return fmt.Errorf("golden claim %s is not good any more", claim.Name)
 	}
+	wanted = wanted.DeepCopy()
+	datasource.SetReady(wanted, claim, w.now)
 	if w.dataSource == nil {
-		return c.client.Create(ctx, wanted.DeepCopy())
+		return c.client.Create(ctx, wanted)
 	}
-	return c.patch(ctx, wanted.DeepCopy(), w.dataSource)
+	return c.patch(ctx, wanted, w.dataSource)
 }
 
 // patch writes what has changed, unless somebody else has written since.

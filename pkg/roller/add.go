@@ -47,7 +47,7 @@ func Add(ctx context.Context, mgr manager.Manager, o Options) error {
 		return err
 	}
 	c := &controller{
-		observer: observer{cache: mgr.GetClient(), live: mgr.GetAPIReader(), clock: o.Clock},
+		observer: observer{cache: mgr.GetClient(), live: mgr.GetAPIReader(), clock: o.Clock, since: o.Clock.Now()},
 		client:   mgr.GetClient(), events: o.Events, metrics: m,
 	}
 	indexer := mgr.GetFieldIndexer()

@@ -26,8 +26,10 @@ func (d *decision) fill(pending *goldenClaim) *goldenClaim {
 	case filled && d.isSame(digest):
 		return d.current()
 	case filled:
-		d.progressing(corev1.ConditionTrue, reasonProgressing, messageProgressing)
-		d.upToDate(corev1.ConditionFalse, reasonProgressing, messageProgressing)
+		// What is said of the import stays as it is: soon it is said that all is done.
+		if !outdated(d.plan.cron) {
+			d.upToDate(corev1.ConditionFalse, reasonOutdated, messageOutdated)
+		}
 		d.add(step{do: verifyClaim, seen: pending, result: "succeeded", claim: pending.with(map[string]string{
 			golden.AnnotationVerified: digest, golden.AnnotationLastUseTime: d.useTime(pending)})})
 	case pending.failed():

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -25,11 +26,13 @@ type observer struct {
 	cache client.Reader
 	live  client.Reader
 	clock clock.PassiveClock
+	// since is when the roller has begun.
+	since time.Time
 }
 
 // observe reads all that a decision about a cron needs.
 func (o *observer) observe(ctx context.Context, cron *cdiv1.DataImportCron) (*world, error) {
-	w := &world{cron: cron, now: o.clock.Now()}
+	w := &world{cron: cron, now: o.clock.Now(), since: o.since}
 	readRevisions(w)
 	for _, look := range []func(context.Context, *world) error{o.seeClaims, o.seeDataSource, o.seeFormer, o.seeOrigin, o.seeClass, o.seeProfile} {
 		if err := look(ctx, w); err != nil {

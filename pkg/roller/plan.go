@@ -38,6 +38,8 @@ func decide(w *world) plan {
 	case w.rival != "":
 		d.progressing(corev1.ConditionFalse, reasonAlreadyManaged, fmt.Sprintf(
 			"DataSource %s is already managed by DataImportCron %s: give this one another managedDataSource", w.cron.Spec.ManagedDataSource, w.rival))
+	case isNew && w.awaited() > 0:
+		return plan{cron: w.cron, again: w.awaited()}
 	case w.desired == nil:
 		d.wait()
 	case isNew:

@@ -37,6 +37,32 @@ func TestDecide(t *testing.T) {
 			w.cron.Finalizers = nil
 			return w
 		}(), want: []string{"record"}, progressing: reasonNoImport, upToDate: reasonNoDigest},
+		{name: "a new cron, soon polled", world: func() *world {
+			w := worldOf(nil)
+			w.cron.Finalizers, w.cron.CreationTimestamp = nil, metav1.NewTime(start().Add(-10*time.Second))
+			return w
+		}(), again: firstPoll - 10*time.Second},
+		{name: "an old cron, soon polled by a new poller", world: func() *world {
+			w := worldOf(nil)
+			w.cron.Finalizers, w.cron.CreationTimestamp, w.since = nil, metav1.NewTime(start().Add(-time.Hour)), start()
+			return w
+		}(), again: firstPoll},
+		{name: "a new cron whose poll is late", world: func() *world {
+			w := worldOf(nil)
+			w.cron.Finalizers, w.cron.CreationTimestamp = nil, metav1.NewTime(start().Add(-firstPoll))
+			return w
+		}(), want: []string{"record"}, progressing: reasonNoImport, upToDate: reasonNoDigest},
+		{name: "a new cron whose first poll has failed", world: func() *world {
+			w := worldOf(nil)
+			w.cron.Finalizers, w.cron.CreationTimestamp = nil, metav1.NewTime(start())
+			setCondition(w.cron, "SourcePolled", corev1.ConditionFalse, "NotFound", "it is gone", start())
+			return w
+		}(), want: []string{"record"}, progressing: reasonNoImport, upToDate: reasonNoDigest},
+		{name: "a new cron without a schedule", world: func() *world {
+			w := worldOf(nil)
+			w.cron.Finalizers, w.cron.CreationTimestamp, w.cron.Spec.Schedule = nil, metav1.NewTime(start()), ""
+			return w
+		}(), want: []string{"record"}, progressing: reasonNoImport, upToDate: reasonNoDigest},
 		{name: "a new cron with a revision is held first", world: func() *world {
 			w := worldOf(a)
 			w.cron.Finalizers = nil
@@ -71,18 +97,18 @@ func TestDecide(t *testing.T) {
 		{name: "import waits", world: worldOf(a, aClaim(a, importing(v1alpha1.PhaseQueued, 0))), want: []string{"record"}, progressing: reasonScheduled, upToDate: reasonOutdated},
 		{name: "import runs", world: worldOf(a, aClaim(a, importing(v1alpha1.PhaseImporting, 1))), want: []string{"record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
 		{name: "import done, not bound", world: worldOf(a, aClaim(a, importing(v1alpha1.PhaseSucceeded, 1))), want: []string{"record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
-		{name: "filled", world: worldOf(a, aClaim(a, filled("sha256:x"))), want: []string{"verify " + nameA, "record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
+		{name: "filled", world: worldOf(a, aClaim(a, filled("sha256:x"))), want: []string{"verify " + nameA, "record"}},
 		{name: "filled, template edited since", world: func() *world {
 			w := worldOf(a, aClaim(a, filled("sha256:x")))
 			w.cron.Spec.Template.Spec.Storage.Resources.Requests[corev1.ResourceStorage] = resource.MustParse("9Gi")
 			return w
-		}(), want: []string{"verify " + nameA, "record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
+		}(), want: []string{"verify " + nameA, "record"}},
 		{name: "bound to another volume than was filled", world: worldOf(a, aClaim(a, filled("sha256:x"), func(c *goldenClaim) { c.Spec.VolumeName = "foreign" })),
 			want: []string{"record"}, progressing: reasonForeignVolume, upToDate: reasonOutdated},
 		{name: "bound without an import", world: worldOf(a, aClaim(a, func(c *goldenClaim) { c.Status.Phase = corev1.ClaimBound })),
 			want: []string{"record"}, progressing: reasonForeignVolume, upToDate: reasonOutdated},
 		{name: "bound, its import is gone but was handed over", world: worldOf(a, aClaim(a, func(c *goldenClaim) { c.Status.Phase, c.handedOver = corev1.ClaimBound, true })),
-			want: []string{"verify " + nameA, "record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
+			want: []string{"verify " + nameA, "record"}},
 		{name: "verified", world: worldOf(a, goodA()), want: []string{"repoint fedora to " + nameA}},
 		{name: "repointed", world: func() *world { good := goodA(); return worldOf(a, good).pointed(good) }(), want: []string{"record"}, progressing: reasonNoImport, upToDate: reasonUpToDate, isUp: true},
 		{name: "settled", world: func() *world { good := goodA(); return worldOf(a, good).settled(good, a) }(), want: nil, progressing: reasonNoImport, upToDate: reasonUpToDate, isUp: true},
@@ -165,12 +191,12 @@ func TestDecide(t *testing.T) {
 		{name: "the same bytes on another class", world: func() *world {
 			good := aClaim(a, onSlow, goodSince(time.Hour))
 			return worldOf(b, good, aClaim(b, filled(good.Annotations[golden.AnnotationVerified]))).settled(good, a)
-		}(), want: []string{"verify " + nameB, "record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
+		}(), want: []string{"verify " + nameB, "record"}, progressing: reasonNoImport, upToDate: reasonOutdated},
 		{name: "bytes nobody has counted are not the same", world: func() *world {
 			good := goodA()
 			good.Annotations[golden.AnnotationVerified] = unknownDigest
 			return worldOf(b, good, aClaim(b, filled(""))).settled(good, a)
-		}(), want: []string{"verify " + nameB, "record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
+		}(), want: []string{"verify " + nameB, "record"}, progressing: reasonNoImport, upToDate: reasonOutdated},
 		{name: "the current claim was deleted", world: func() *world {
 			good := goodA()
 			w := worldOf(a).settled(good, a)
@@ -262,7 +288,7 @@ func TestDecide(t *testing.T) {
 			claim.Status.Phase = corev1.ClaimBound
 			w.claims = []*goldenClaim{{PersistentVolumeClaim: claim, revision: copied, handedOver: true}}
 			return w
-		}(), want: []string{"verify fedora-7f0a7f0e-8a5", "record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
+		}(), want: []string{"verify fedora-7f0a7f0e-8a5", "record"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := test.world.cron.DeepCopy()

@@ -31,6 +31,34 @@ func rolled(t *testing.T, edit ...func(*cdiv1.DataImportCron)) *cluster {
 	return c
 }
 
+// TestDataSourceIsReadyAtOnce has the status of a DataSource change in the write that repoints it.
+func TestDataSourceIsReadyAtOnce(t *testing.T) {
+	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault))
+	pointed := 0
+	c.fault = func(_ int, apply func() error) error {
+		before, err := c.dataSource(), apply()
+		if after := c.dataSource(); after != nil && (before == nil || before.Spec.Source.PVC.Name != after.Spec.Source.PVC.Name) {
+			pointed++
+			require.Equal(t, after.Spec.Source.PVC, after.Status.Source.PVC)
+			require.Equal(t, "Ready", after.Status.Conditions[0].Reason)
+		}
+		return err
+	}
+	c.settle(c.holds(revisionOf("a")))
+	c.want(revisionOf("b"))
+	c.settle(c.holds(revisionOf("b")))
+	require.Equal(t, 2, pointed)
+}
+
+// TestNewCronCostsFewWrites counts what a cron takes that the poller has just found the source of.
+func TestNewCronCostsFewWrites(t *testing.T) {
+	cron := desiring(testCron(), revisionOf("a"))
+	cron.Finalizers = []string{Finalizer} // it comes with the poll
+	c := newCluster(t, cron, testClass("fast", annotationDefault))
+	c.settle(c.holds(revisionOf("a")))
+	require.Equal(t, 6, c.writes, "the claim twice, its DataSource once, the cron when the import is scheduled, begins and has succeeded")
+}
+
 // TestNothingIsListedWithoutAPrune: lists of a whole namespace are for the day on which a claim goes.
 func TestNothingIsListedWithoutAPrune(t *testing.T) {
 	c := rolled(t)

@@ -39,6 +39,24 @@ type world struct {
 	// origin is the claim that is copied; nil when the source is none, or is gone.
 	origin *corev1.PersistentVolumeClaim
 	now    time.Time
+	// since is when the roller has begun: crons that are older may have had nobody to poll them.
+	since time.Time
+}
+
+// firstPoll is how long a cron that nobody has polled yet is left alone. Its first poll brings our finalizer
+// along, and says more than we could.
+const firstPoll = time.Minute
+
+// awaited is how long to wait for the first poll of a cron; 0 when it was made, or none is to come.
+func (w *world) awaited() time.Duration {
+	if w.cron.Spec.Schedule == "" || w.cron.Annotations[golden.AnnotationDesiredDigest] != "" || len(w.cron.Status.Conditions) > 0 {
+		return 0
+	}
+	from := w.cron.CreationTimestamp.Time
+	if from.Before(w.since) {
+		from = w.since
+	}
+	return max(0, from.Add(firstPoll).Sub(w.now))
 }
 
 // claim is the golden claim of a name; nil when there is none.

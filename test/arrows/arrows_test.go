@@ -49,7 +49,7 @@ var arrows = map[string][]string{
 	"pkg/grant":                        {"pkg/golden"},
 	"pkg/trim":                         {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
 	"pkg/poller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden", "pkg/credentials", "pkg/imagestream"},
-	"pkg/roller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
+	"pkg/roller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden", "pkg/datasource"},
 	"pkg/datasource":                   {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
 	"pkg/populator":                    {"pkg/apis/virtualization/v1alpha1", "pkg/importer", "pkg/golden", "pkg/cdi", "pkg/credentials", "pkg/imagestream"},
 	"cmd/importer": {"pkg/importer", "pkg/source", "pkg/format", "pkg/target",
