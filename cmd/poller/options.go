@@ -13,6 +13,7 @@ type options struct {
 	namespace       string
 	maxPolls        int
 	maxPollsPerHost int
+	registryConfig  string
 	leaderElect     bool
 	metricsAddress  string
 	healthAddress   string
@@ -24,6 +25,7 @@ func (o *options) bindFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.namespace, "namespace", "gild-system", "namespace of the poller itself, for the lease of its leader")
 	fs.IntVar(&o.maxPolls, "max-polls", 32, "polls that run at once; the rest wait in line")
 	fs.IntVar(&o.maxPollsPerHost, "max-polls-per-host", 4, "polls that ask one host at once; the rest wait in line")
+	fs.StringVar(&o.registryConfig, "registry-config", "/etc/containers", "directory with the registries.conf that the importer has, too, if there is one")
 	fs.BoolVar(&o.leaderElect, "leader-elect", true, "elect a leader, so that several replicas can stand by")
 	fs.StringVar(&o.metricsAddress, "metrics-address", ":8080", "address of the metrics endpoint; 0 turns it off")
 	fs.StringVar(&o.healthAddress, "health-address", ":8081", "address of /healthz and /readyz")

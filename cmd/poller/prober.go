@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containers/image/v5/pkg/sysregistriesv2"
+
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/credentials"
 	"github.com/gild-project/gild/pkg/poller"
@@ -24,7 +26,11 @@ const (
 )
 
 // prober asks sources the way the importer opens them.
-type prober struct{}
+type prober struct {
+	// registryConfig is a directory with the registries.conf that importers have: mirrors, and registries
+	// without TLS. It need not be there.
+	registryConfig string
+}
 
 var _ poller.Prober = prober{}
 
@@ -67,7 +73,8 @@ func (prober) PublishedChecksum(ctx context.Context, r poller.HTTPRequest, file 
 }
 
 // ProbeImage implements poller.Prober.
-func (prober) ProbeImage(ctx context.Context, r poller.ImageRequest) (poller.ImageFound, error) {
+func (p prober) ProbeImage(ctx context.Context, r poller.ImageRequest) (poller.ImageFound, error) {
+	sysregistriesv2.InvalidateCache() // importers read an edited file at once, and so do polls
 	var found registry.Probed
 	err := withFiles(r.Access, func(f files) error {
 		login, err := registry.ReadCredentials(f.secrets)
@@ -75,7 +82,7 @@ func (prober) ProbeImage(ctx context.Context, r poller.ImageRequest) (poller.Ima
 			return err
 		}
 		found, err = registry.Probe(ctx, r.Reference, registry.Probed{Digest: r.KnownDigest, Index: r.KnownIndex}, registry.Options{
-			Platform: r.Platform, Credentials: login, CADir: f.certificates, HeaderTimeout: probeTimeout,
+			Platform: r.Platform, Credentials: login, CADir: f.certificates, ConfigDir: p.registryConfig, HeaderTimeout: probeTimeout,
 		})
 		return err
 	})

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -282,4 +283,33 @@ func TestProbeImage(t *testing.T) {
 	left, err := os.ReadDir(os.TempDir())
 	require.NoError(t, err)
 	require.Empty(t, left, "secrets are left behind")
+}
+
+// TestProbeImageAsRegistriesConfSays asks the mirror that the importer would read, without TLS where the
+// administrator allows that, and follows an edit of the file.
+func TestProbeImageAsRegistriesConfSays(t *testing.T) {
+	mirror := httptest.NewServer(ociregistry.New(ociregistry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(mirror.Close)
+	host := strings.TrimPrefix(mirror.URL, "http://")
+	image, err := random.Image(64, 1)
+	require.NoError(t, err)
+	tag, err := name.NewTag(host + "/copies/disks/fedora:latest")
+	require.NoError(t, err)
+	require.NoError(t, remote.Write(tag, image, remote.WithContext(t.Context()), remote.WithTransport(mirror.Client().Transport)))
+	want, err := image.Digest()
+	require.NoError(t, err)
+
+	p := prober{registryConfig: t.TempDir()}
+	configure := func(text string) {
+		require.NoError(t, os.WriteFile(filepath.Join(p.registryConfig, "registries.conf"), []byte(text), 0o600))
+	}
+	request := poller.ImageRequest{Reference: "docker://images.example/disks/fedora:latest"}
+	configure("[[registry]]\nlocation = \"images.example\"\nblocked = true\n")
+	_, err = p.ProbeImage(t.Context(), request)
+	requireReason(t, "SourceRefused", err)
+
+	configure(fmt.Sprintf("[[registry]]\nlocation = \"images.example\"\n[[registry.mirror]]\nlocation = \"%s/copies\"\ninsecure = true\n", host))
+	found, err := p.ProbeImage(t.Context(), request)
+	require.NoError(t, err)
+	require.Equal(t, poller.ImageFound{Digest: want.String()}, found)
 }

@@ -84,7 +84,7 @@ func run(ctx context.Context, o options) error {
 func addParts(ctx context.Context, mgr manager.Manager, o options, events record.EventRecorder) error {
 	now := clock.RealClock{}
 	err := poller.Add(mgr, poller.Options{
-		MaxPolls: o.maxPolls, MaxPollsPerHost: o.maxPollsPerHost, Prober: prober{}, Finalizer: roller.Finalizer, Events: events, Metrics: metrics.Registry, Clock: now,
+		MaxPolls: o.maxPolls, MaxPollsPerHost: o.maxPollsPerHost, Prober: prober{registryConfig: o.registryConfig}, Finalizer: roller.Finalizer, Events: events, Metrics: metrics.Registry, Clock: now,
 	})
 	if err != nil {
 		return err
