@@ -29,6 +29,10 @@ import (
 // clientQPS is enough for ten thousand crons that are written in one minute.
 const clientQPS = 250
 
+// rememberedEvents is how many of the latest events are known, so that those which repeat are counted: each
+// takes a kilobyte.
+const rememberedEvents = 512
+
 // run runs the poller until ctx ends or its lease is lost.
 func run(ctx context.Context, o options) error {
 	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
@@ -64,7 +68,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
-	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{LRUCacheSize: rememberedEvents}))
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.CoreV1().Events("")})
 	defer broadcaster.Shutdown()
 	events := broadcaster.NewRecorder(scheme, corev1.EventSource{Component: "gild-poller"})

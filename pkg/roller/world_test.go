@@ -298,6 +298,10 @@ func trimmed(o runtime.Object) error {
 		kept, err := trim.Claim(o)
 		*o = *kept.(*corev1.PersistentVolumeClaim)
 		return err
+	case *cdiv1.DataImportCron:
+		kept, err := trim.Cron(o)
+		*o = *kept.(*cdiv1.DataImportCron)
+		return err
 	case *v1alpha1.VMDiskImport:
 		kept, err := trim.Import(o)
 		*o = *kept.(*v1alpha1.VMDiskImport)

@@ -3,6 +3,7 @@ package trim
 import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -16,6 +17,7 @@ func Options() cache.Options {
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.PersistentVolumeClaim{}: {Transform: Claim},
 			&v1alpha1.VMDiskImport{}:        {Transform: Import},
+			&cdiv1.DataImportCron{}:         {Transform: Cron},
 		},
 	}
 }

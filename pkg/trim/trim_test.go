@@ -1,8 +1,10 @@
 package trim_test
 
 import (
+	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -183,10 +185,29 @@ func TestObject(t *testing.T) {
 	}
 }
 
+// TestCron has a cron hold a revision once that is both polled and imported.
+func TestCron(t *testing.T) {
+	revision := `{"digest":"sha256:0"}`
+	for _, imported := range []string{strings.Clone(revision), `{"digest":"sha256:1"}`} {
+		cron := &cdiv1.DataImportCron{ObjectMeta: full(nil, map[string]string{golden.AnnotationPolled: revision, golden.AnnotationImported: imported})}
+		want := cron.DeepCopy()
+		want.ManagedFields = nil
+		delete(want.Annotations, corev1.LastAppliedConfigAnnotation)
+		kept, err := trim.Cron(cron)
+		require.NoError(t, err)
+		require.Equal(t, want, kept)
+		o, ok := kept.(metav1.Object)
+		require.True(t, ok)
+		now := o.GetAnnotations()
+		one := unsafe.StringData(now[golden.AnnotationPolled]) == unsafe.StringData(now[golden.AnnotationImported])
+		require.Equal(t, imported == revision, one)
+	}
+}
+
 // TestWhatIsNoObject: a cache hands over the note that an object is gone, too.
 func TestWhatIsNoObject(t *testing.T) {
 	gone := toolscache.DeletedFinalStateUnknown{Key: "vms/disk"}
-	for _, transform := range []toolscache.TransformFunc{trim.Object, trim.Claim, trim.Import} {
+	for _, transform := range []toolscache.TransformFunc{trim.Object, trim.Cron, trim.Claim, trim.Import} {
 		kept, err := transform(gone)
 		require.NoError(t, err)
 		require.Equal(t, gone, kept)
@@ -196,8 +217,9 @@ func TestWhatIsNoObject(t *testing.T) {
 // TestOptions has each kind trimmed by its own rule.
 func TestOptions(t *testing.T) {
 	o := trim.Options()
-	require.Len(t, o.ByObject, 2)
+	require.Len(t, o.ByObject, 3)
 	for kind, by := range o.ByObject {
+		kind.SetAnnotations(map[string]string{golden.AnnotationPolled: "x", golden.AnnotationImported: "x"})
 		kept, err := by.Transform(kind)
 		require.NoError(t, err)
 		require.NotSame(t, kind, kept, "%T is not cut by a rule of its own", kind)
