@@ -22,7 +22,7 @@ import (
 )
 
 // manyCrons is how many golden images are under way while Gild is replaced.
-const manyCrons = 8
+const manyCrons = 20
 
 // TestDataImportCronsOutliveTheirPoller replaces populator and poller while many golden images are imported, and
 // then deletes crons while there is no poller.
