@@ -17,6 +17,7 @@ import (
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/golden"
 )
 
@@ -213,17 +214,19 @@ func (o *observer) seeProfile(ctx context.Context, w *world) error {
 // by mistake does not come back. Another namespace has no say: what it names would fill the quota here.
 func (o *observer) seeUsers(ctx context.Context, namespace string) (*users, error) {
 	var claims corev1.PersistentVolumeClaimList
+	var imports v1alpha1.VMDiskImportList
 	var pods corev1.PodList
 	var sources cdiv1.DataSourceList
 	err := errors.Join(
 		o.live.List(ctx, &claims, client.InNamespace(namespace)),
+		o.live.List(ctx, &imports, client.InNamespace(namespace)),
 		o.live.List(ctx, &pods, client.InNamespace(namespace)),
 		o.live.List(ctx, &sources, client.InNamespace(namespace)),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("looking for users of golden claims: %w", err)
 	}
-	return &users{claims: claims.Items, pods: pods.Items, dataSources: sources.Items}, nil
+	return &users{claims: claims.Items, imports: imports.Items, pods: pods.Items, dataSources: sources.Items}, nil
 }
 
 // wrap says what failed, if anything did.

@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
 
 // keepByDefault is how many golden claims are kept when the cron does not say.
@@ -38,6 +40,7 @@ func (d *decision) outdatedClaims(current *goldenClaim) []step {
 // users is who may use golden claims of one namespace.
 type users struct {
 	claims      []corev1.PersistentVolumeClaim
+	imports     []v1alpha1.VMDiskImport
 	pods        []corev1.Pod
 	dataSources []cdiv1.DataSource
 }
@@ -48,6 +51,11 @@ func (u *users) of(golden *corev1.PersistentVolumeClaim) string {
 	for i := range u.claims {
 		if claim := &u.claims[i]; claim.Status.Phase != corev1.ClaimBound && clones(claim, golden) {
 			return "claim " + claim.Namespace + "/" + claim.Name
+		}
+	}
+	for i := range u.imports {
+		if imp := &u.imports[i]; copies(imp, golden) {
+			return "VMDiskImport " + imp.Namespace + "/" + imp.Name
 		}
 	}
 	for i := range u.pods {
@@ -72,6 +80,14 @@ func clones(claim, of *corev1.PersistentVolumeClaim) bool {
 	}
 	ref := claim.Spec.DataSource
 	return ref != nil && ref.Kind == "PersistentVolumeClaim" && ptr.Deref(ref.APIGroup, "") == "" && ref.Name == of.Name && claim.Namespace == of.Namespace
+}
+
+// copies reports whether an import that has not ended copies a claim. One of another namespace needs the
+// claim no longer once it has its snapshot, and mounts it while it reads it.
+func copies(imp *v1alpha1.VMDiskImport, of *corev1.PersistentVolumeClaim) bool {
+	source := imp.Spec.CopyOf
+	return source != nil && source.Kind == v1alpha1.CopyOfClaim && source.Namespace == of.Namespace && source.Name == of.Name &&
+		imp.Status.Phase != v1alpha1.PhaseSucceeded && imp.Status.Phase != v1alpha1.PhaseFailed
 }
 
 // mounts reports whether a pod that has not ended mounts a claim.

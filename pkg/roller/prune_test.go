@@ -12,6 +12,8 @@ import (
 	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
 
 func keyOf(namespace, name string) types.NamespacedName {
@@ -82,6 +84,12 @@ func TestClaimInUseStays(t *testing.T) {
 			Spec: corev1.PodSpec{Volumes: []corev1.Volume{{Name: "tmp"}, {Name: "disk", VolumeSource: corev1.VolumeSource{
 				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: old}}}}}}
 	}
+	copying := func(of string, phase v1alpha1.ImportPhase) *v1alpha1.VMDiskImport {
+		imp := &v1alpha1.VMDiskImport{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "machine"}}
+		imp.Spec.CopyOf = &v1alpha1.CopySource{Kind: v1alpha1.CopyOfClaim, Namespace: of, Name: old, UID: "any"}
+		imp.Status.Phase = phase
+		return imp
+	}
 	for _, test := range []struct {
 		name  string
 		user  client.Object
@@ -106,6 +114,11 @@ func TestClaimInUseStays(t *testing.T) {
 		{"a claim of its name in another namespace is cloned", clone(func(c *corev1.PersistentVolumeClaim) {
 			c.Spec.DataSourceRef = &corev1.TypedObjectReference{Kind: "PersistentVolumeClaim", Name: old, Namespace: ptr.To("other")}
 		}), false},
+		{"copied", copying(namespace, v1alpha1.PhaseImporting), true},
+		{"copied soon", copying(namespace, ""), true},
+		{"copied already", copying(namespace, v1alpha1.PhaseSucceeded), false},
+		{"was to be copied", copying(namespace, v1alpha1.PhaseFailed), false},
+		{"a claim of its name elsewhere is copied", copying("other", v1alpha1.PhaseImporting), false},
 		{"mounted", pod(namespace, corev1.PodRunning), true},
 		{"mounted by a pod that waits", pod(namespace, corev1.PodPending), true},
 		{"was mounted", pod(namespace, corev1.PodSucceeded), false},
