@@ -84,12 +84,6 @@ func TestClaimInUseStays(t *testing.T) {
 			Spec: corev1.PodSpec{Volumes: []corev1.Volume{{Name: "tmp"}, {Name: "disk", VolumeSource: corev1.VolumeSource{
 				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: old}}}}}}
 	}
-	copying := func(of string, phase v1alpha1.ImportPhase) *v1alpha1.VMDiskImport {
-		imp := &v1alpha1.VMDiskImport{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "machine"}}
-		imp.Spec.CopyOf = &v1alpha1.CopySource{Kind: v1alpha1.CopyOfClaim, Namespace: of, Name: old, UID: "any"}
-		imp.Status.Phase = phase
-		return imp
-	}
 	for _, test := range []struct {
 		name  string
 		user  client.Object
@@ -114,11 +108,6 @@ func TestClaimInUseStays(t *testing.T) {
 		{"a claim of its name in another namespace is cloned", clone(func(c *corev1.PersistentVolumeClaim) {
 			c.Spec.DataSourceRef = &corev1.TypedObjectReference{Kind: "PersistentVolumeClaim", Name: old, Namespace: ptr.To("other")}
 		}), false},
-		{"copied", copying(namespace, v1alpha1.PhaseImporting), true},
-		{"copied soon", copying(namespace, ""), true},
-		{"copied already", copying(namespace, v1alpha1.PhaseSucceeded), false},
-		{"was to be copied", copying(namespace, v1alpha1.PhaseFailed), false},
-		{"a claim of its name elsewhere is copied", copying("other", v1alpha1.PhaseImporting), false},
 		{"mounted", pod(namespace, corev1.PodRunning), true},
 		{"mounted by a pod that waits", pod(namespace, corev1.PodPending), true},
 		{"was mounted", pod(namespace, corev1.PodSucceeded), false},
@@ -139,6 +128,32 @@ func TestClaimInUseStays(t *testing.T) {
 				c.settle(func() bool { return !c.find(&corev1.PersistentVolumeClaim{}, old) })
 			}
 			require.Contains(t, c.told(), "Normal Pruned golden claim "+old+" is outdated and was deleted: 1 are kept")
+		})
+	}
+}
+
+// TestClaimThatIsCopiedIsInUse until the import has ended.
+func TestClaimThatIsCopiedIsInUse(t *testing.T) {
+	old := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "old"}}
+	user := "VMDiskImport " + namespace + "/machine"
+	for _, test := range []struct {
+		name  string
+		of    v1alpha1.CopySource
+		phase v1alpha1.ImportPhase
+		want  string
+	}{
+		{"copied", v1alpha1.CopySource{Kind: v1alpha1.CopyOfClaim, Namespace: namespace, Name: "old"}, v1alpha1.PhaseImporting, user},
+		{"copied soon", v1alpha1.CopySource{Kind: v1alpha1.CopyOfClaim, Namespace: namespace, Name: "old"}, "", user},
+		{"copied already", v1alpha1.CopySource{Kind: v1alpha1.CopyOfClaim, Namespace: namespace, Name: "old"}, v1alpha1.PhaseSucceeded, ""},
+		{"was to be copied", v1alpha1.CopySource{Kind: v1alpha1.CopyOfClaim, Namespace: namespace, Name: "old"}, v1alpha1.PhaseFailed, ""},
+		{"a claim of its name elsewhere", v1alpha1.CopySource{Kind: v1alpha1.CopyOfClaim, Namespace: "other", Name: "old"}, v1alpha1.PhaseImporting, ""},
+		{"a snapshot of its name", v1alpha1.CopySource{Kind: v1alpha1.CopyOfSnapshot, Namespace: namespace, Name: "old"}, v1alpha1.PhaseImporting, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			imp := v1alpha1.VMDiskImport{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "machine"}}
+			imp.Spec.CopyOf, imp.Status.Phase = &test.of, test.phase
+			used := users{imports: []v1alpha1.VMDiskImport{imp, {}}}
+			require.Equal(t, test.want, used.of(old))
 		})
 	}
 }
