@@ -87,6 +87,10 @@ bench: ## measure imports beside other ways of importing, and the floor; BENCH=q
 scale: ## measure the poller with 10,000 DataImportCrons and a real API server; half an hour; SCALEFLAGS='-crons 500 -quiet 3m' for less
 	go run ./test/scale $(SCALEFLAGS)
 
+.PHONY: bench-copies
+bench-copies: ## measure 1, 10 and 50 claims of one golden image, each strategy, on the test cluster; COPIESFLAGS='-claims 1 -ways Snapshot' for less
+	GILD_CLUSTER_REFLINK=1 test/with-cluster.sh test/copies/copies.sh
+
 ##@ images and clusters
 
 .PHONY: images
@@ -124,4 +128,4 @@ versions: ## print the versions of the tools and of the cluster's programs
 
 .PHONY: clean
 clean: cluster-down ## stop the test cluster and remove all that the recipes made
-	mkdir -p "$(GILD_CACHE)" && cd "$(GILD_CACHE)" && rm -rf bench bin cluster cluster.lock control-plane control-plane.lock corpus demo images scale
+	mkdir -p "$(GILD_CACHE)" && cd "$(GILD_CACHE)" && rm -rf bench bin cluster cluster.lock control-plane control-plane.lock copies corpus demo images scale
