@@ -116,6 +116,7 @@ func filled() *timeline {
 
 func TestTimeline(t *testing.T) {
 	timeline := filled()
+	timeline.observe(watch.Deleted, primeOf("golden", corev1.ClaimLost), time.Now())
 	golden := claim("golden", corev1.ClaimBound)
 	golden.Labels = nil
 	timeline.observe(watch.Modified, golden, time.Now())
@@ -159,7 +160,7 @@ func TestReport(t *testing.T) {
 
 func TestEveryFaultIsSeen(t *testing.T) {
 	for fault, change := range map[string]func(r *report){
-		"downloaded more than once":        func(r *report) { r.Golden[0].Bytes++ },
+		"downloaded more than once":        func(r *report) { r.Golden[0].Bytes *= 2 },
 		"1 bytes were downloaded":          func(r *report) { r.Measured[0].Bytes = 1 },
 		"other strategies were used":       func(r *report) { r.Measured[2].Strategies = map[v1alpha1.Strategy]int{v1alpha1.StrategyCopy: 1} },
 		"3.1 s without the storage":        func(r *report) { r.Measured[0].Seconds = 5.1 },

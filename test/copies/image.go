@@ -15,9 +15,9 @@ import (
 
 const (
 	mb = 1000 * 1000
-	// A quarter of the disk is holes.
-	wholeOfData, dataOfWhole = 4, 3
-	imagePath                = "/golden.raw"
+	// Of four blocks of the disk one is a hole.
+	block     = 64 << 10
+	imagePath = "/golden.raw"
 	// lastModified is older than any run, and always the same.
 	lastModified = "Thu, 01 Jan 2026 00:00:00 GMT"
 )
@@ -37,7 +37,7 @@ func serveImage(ctx context.Context, address string, data int64) (*image, error)
 	if err != nil {
 		return nil, fmt.Errorf("serving the image where the cluster finds it: %w", err)
 	}
-	i := &image{url: "http://" + listener.Addr().String() + imagePath, size: data / dataOfWhole * wholeOfData}
+	i := &image{url: "http://" + listener.Addr().String() + imagePath, size: (data + 3*block - 1) / (3 * block) * 4 * block}
 	content := disk.Disk{Seed: 1, Size: i.size}
 	handler := http.NewServeMux()
 	handler.HandleFunc(imagePath, func(w http.ResponseWriter, r *http.Request) {

@@ -9,8 +9,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
@@ -58,7 +61,8 @@ func (b *benchmark) follow(ctx context.Context, w way, n int) (*timeline, error)
 	if err != nil {
 		return nil, fmt.Errorf("listing claims: %w", err)
 	}
-	watcher, err := claims.Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+	// The API server may end a watch at any time: this one goes on.
+	watcher, err := watchtools.NewRetryWatcherWithContext(ctx, list.ResourceVersion, &cache.ListWatch{WatchFuncWithContext: claims.Watch})
 	if err != nil {
 		return nil, fmt.Errorf("watching claims: %w", err)
 	}
@@ -77,8 +81,8 @@ func (t *timeline) watch(ctx context.Context, events <-chan watch.Event, n int) 
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for the claims: %w (%d of %d are bound)", context.Cause(ctx), t.count(bound), n)
 		case event, ok := <-events:
-			if !ok {
-				return fmt.Errorf("watching claims: the API server ended the watch (%d of %d are bound)", t.count(bound), n)
+			if !ok || event.Type == watch.Error {
+				return fmt.Errorf("watching claims: %w (%d of %d are bound)", apierrors.FromObject(event.Object), t.count(bound), n)
 			}
 			if claim, ok := event.Object.(*corev1.PersistentVolumeClaim); ok {
 				t.observe(event.Type, claim, time.Now())

@@ -19,6 +19,8 @@ const (
 
 // moments are when things happened to one claim, as a watch saw them.
 type moments struct {
+	// measured is false of a claim of whose PVC' alone there was something to see.
+	measured bool
 	// made and provisioned are when PVC' was there, and when it was bound.
 	made, provisioned, bound time.Time
 	// cleared is when PVC' was gone, and the library had let go of the bound claim.
@@ -61,16 +63,27 @@ func (t *timeline) observe(kind watch.EventType, claim *corev1.PersistentVolumeC
 		first(&m.provisioned, isBound)
 		m.primeIsGone = kind == watch.Deleted
 	} else {
+		m.measured = true
 		first(&m.bound, isBound)
 		m.letGo = isBound && !slices.ContainsFunc(claim.Finalizers, func(f string) bool { return strings.HasSuffix(f, finalizerEnd) })
 	}
 	first(&m.cleared, m.primeIsGone && m.letGo)
 }
 
+func (t *timeline) measured() []*moments {
+	var all []*moments
+	for _, m := range t.claims {
+		if m.measured {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
 // count is how many claims something has happened to.
 func (t *timeline) count(when func(*moments) time.Time) int {
 	n := 0
-	for _, m := range t.claims {
+	for _, m := range t.measured() {
 		if !when(m).IsZero() {
 			n++
 		}
@@ -84,7 +97,7 @@ func cleared(m *moments) time.Time { return m.cleared }
 // last is seconds from the beginning to the last of them.
 func (t *timeline) last(when func(*moments) time.Time) float64 {
 	var last time.Duration
-	for _, m := range t.claims {
+	for _, m := range t.measured() {
 		last = max(last, when(m).Sub(t.begun))
 	}
 	return last.Seconds()
@@ -93,8 +106,9 @@ func (t *timeline) last(when func(*moments) time.Time) float64 {
 // mean is the seconds between two moments, of the average claim.
 func (t *timeline) mean(from, to func(*moments) time.Time) float64 {
 	var sum time.Duration
-	for _, m := range t.claims {
+	all := t.measured()
+	for _, m := range all {
 		sum += to(m).Sub(from(m))
 	}
-	return sum.Seconds() / float64(max(len(t.claims), 1))
+	return sum.Seconds() / float64(max(len(all), 1))
 }

@@ -113,7 +113,12 @@ func (b *benchmark) makeGolden(ctx context.Context, class string) error {
 	b.say("making the golden image of class %s", class)
 	err := b.until(ctx, func(ctx context.Context) (bool, error) {
 		source, err := b.goldenSource(ctx, class)
-		return err == nil && source != nil, err
+		if err != nil || source == nil {
+			return false, err
+		}
+		var primes corev1.PersistentVolumeClaimList
+		err = b.cluster.client.List(ctx, &primes, client.InNamespace(systemNamespace))
+		return len(primes.Items) == 0, err // the library is done with the golden claim, too
 	})
 	if err != nil {
 		return fmt.Errorf("waiting for the golden image: %w", err)
