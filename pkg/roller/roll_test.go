@@ -67,7 +67,7 @@ func TestNothingIsListedWithoutAPrune(t *testing.T) {
 	require.Zero(t, c.listed)
 	c.edit(func(cron *cdiv1.DataImportCron) { cron.Spec.ImportsToKeep = ptr.To[int32](1) })
 	c.settle(func() bool { return len(c.claimNames()) == 1 })
-	require.Equal(t, 3, c.listed, "claims, pods and DataSources, once")
+	require.Equal(t, 4, c.listed, "claims, imports, pods and DataSources, once")
 }
 
 func TestRollTellsWhatHappens(t *testing.T) {
