@@ -1,6 +1,7 @@
 package populator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ type machinery struct {
 	events     *eventRecorder
 	remains
 	snapshots snapshots
+	grants    grants
 	queue     workqueue.TypedRateLimitingInterface[any]
 	// arrived starts what else needs the kind, once it is there.
 	arrived func() error
@@ -203,6 +205,9 @@ func (m *machinery) restoreFrom(ctx context.Context, prime *corev1.PersistentVol
 	if name == "" {
 		return errNotNow
 	}
+	if waiting, err := mayNotCopy(ctx, m.grants, imp); err != nil || waiting != nil {
+		return cmp.Or(err, errNotNow)
+	}
 	prime.Spec.DataSource = &corev1.TypedLocalObjectReference{APIGroup: ptr.To(snapshotGroup), Kind: v1alpha1.CopyOfSnapshot, Name: name}
 	return nil
 }
@@ -228,11 +233,21 @@ func shapePrime(prime, claim *corev1.PersistentVolumeClaim) *corev1.PersistentVo
 }
 
 // complete reports whether the disk is on PVC's volume: on this very PVC', not one of its name, and
-// on a volume that is still its own.
+// on a volume that is still its own. Whoever may copy no longer gets no copy.
 func (m *machinery) complete(ctx context.Context, p populatormachinery.PopulatorParams) (bool, error) {
 	imp, err := m.importOf(ctx, p.Pvc)
 	if err != nil || imp == nil || !handOverDue(imp, p.PvcPrime) {
 		return false, err
+	}
+	if isCopy(imp) || p.PvcPrime.Spec.DataSource != nil {
+		waiting, err := mayNotCopy(ctx, m.grants, imp)
+		if err != nil {
+			return false, err
+		}
+		if waiting != nil {
+			m.events.Event(p.Pvc, corev1.EventTypeWarning, waiting.reason, waiting.message)
+			return false, nil
+		}
 	}
 	pv := &corev1.PersistentVolume{}
 	if err := m.live.Get(ctx, types.NamespacedName{Name: p.PvcPrime.Spec.VolumeName}, pv); err != nil {

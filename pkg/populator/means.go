@@ -26,11 +26,19 @@ type grants interface {
 
 // notGranted says what keeps an import from copying what is in another namespace; nil when nothing does.
 func (c *importController) notGranted(ctx context.Context, imp *v1alpha1.VMDiskImport) (*state, error) {
-	of := imp.Spec.CopyOf
-	if of == nil || imp.Status.Strategy == v1alpha1.StrategyImport {
+	if imp.Status.Strategy == v1alpha1.StrategyImport {
 		return nil, nil
 	}
-	answer, err := c.grants.Check(ctx, imp.Namespace, of.Kind, of.Namespace, of.Name)
+	return mayNotCopy(ctx, c.grants, imp)
+}
+
+// mayNotCopy is notGranted whatever the import says of its strategy: in its own namespace somebody may write that.
+func mayNotCopy(ctx context.Context, all grants, imp *v1alpha1.VMDiskImport) (*state, error) {
+	of := imp.Spec.CopyOf
+	if of == nil {
+		return nil, nil
+	}
+	answer, err := all.Check(ctx, imp.Namespace, of.Kind, of.Namespace, of.Name)
 	if err != nil || answer.Allowed {
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func nodeImage(spec *corev1.PodSpec) string {
 
 // volumesDropped reports whether the API server took a Job without its image volume, as one without the feature does.
 func volumesDropped(imp *v1alpha1.VMDiskImport, job *batchv1.Job) bool {
-	return pulledByNode(&imp.Spec.Source) && nodeImage(&job.Spec.Template.Spec) == ""
+	return !isCopy(imp) && pulledByNode(&imp.Spec.Source) && nodeImage(&job.Spec.Template.Spec) == ""
 }
 
 // refusesImageVolume reports whether the API server refuses a Job for a volume, or the mount of one: all but the image's are of

@@ -24,6 +24,9 @@ const (
 
 // restore has the storage make the volume of PVC' from a snapshot. An importer only runs where work is left.
 func (c *importController) restore(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
+	if waiting, err := c.notGranted(ctx, imp); waiting != nil || err != nil {
+		return c.wait(ctx, imp, waiting, err)
+	}
 	prime, err := c.prime(ctx, claim.UID)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -167,16 +170,16 @@ func (c *importController) endOfDisk(ctx context.Context, imp *v1alpha1.VMDiskIm
 	if err != nil {
 		return 0, err
 	}
-	end := source.RestoreSize()
 	name, err := snapshotOf(ctx, c.snapshots, c.namespace, imp)
 	if err != nil || name == "" {
-		return end, err
+		return source.RestoreSize(), err
 	}
 	state, err := c.snapshots.Look(ctx, types.NamespacedName{Namespace: c.namespace, Name: name})
-	if err != nil || state == nil {
-		return end, err
+	if err != nil || state == nil || leastSize(state) == 0 {
+		return source.RestoreSize(), err
 	}
-	return max(end, leastSize(state)), nil
+	// The source may have grown since.
+	return leastSize(state), nil
 }
 
 // completeRestore runs the importer on a restored volume. Until the volume is there its pod waits, and is what
@@ -192,8 +195,10 @@ func (c *importController) completeRestore(ctx context.Context, imp *v1alpha1.VM
 	if clean, err := c.ready(ctx, imp); err != nil || !clean {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
+	spec := imp.Spec
+	spec.Source = v1alpha1.DiskSource{} // it reads none
 	return c.launch(ctx, imp, &attempt{
-		number: imp.Status.Attempts + 1, importUID: imp.UID, spec: imp.Spec, claim: claim, target: prime,
+		number: imp.Status.Attempts + 1, importUID: imp.UID, spec: spec, claim: claim, target: prime,
 		complete: true, diskEnd: end, credentials: &credentials.Credentials{}, image: c.importerImage, template: c.template,
 	})
 }

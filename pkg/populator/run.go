@@ -77,6 +77,7 @@ func Run(ctx context.Context, o Options) error {
 	remains := remains{client: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: o.Namespace}
 	taken := snapshot.New(mgr.GetClient(), mgr.GetAPIReader())
 	exported := export.New(mgr.GetClient(), mgr.GetAPIReader(), o.Namespace, clock.RealClock{})
+	granted := grant.New(mgr.GetAPIReader(), mgr.GetClient())
 	var libraries []*machinery
 	wake := func(claim types.NamespacedName) {
 		for _, library := range libraries {
@@ -86,8 +87,7 @@ func Run(ctx context.Context, o Options) error {
 	imports := &importController{
 		kinds: all, logs: NewLogTail(clients), clock: clock.RealClock{}, events: events, wake: wake, remains: remains,
 		queue: newQueue(o.MaxImports, o.MaxImportsPerHost), pace: newPace(),
-		snapshots: taken, grants: grant.New(mgr.GetAPIReader(), mgr.GetClient()), copies: o.Copy,
-		exports:       exported,
+		snapshots: taken, grants: granted, exports: exported, copies: o.Copy,
 		importerImage: o.ImporterImage, template: template,
 	}
 	claims := &claimController{kinds: all, events: events, clock: clock.RealClock{}, wake: wake, remains: remains}
@@ -97,7 +97,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	for _, k := range all {
 		libraries = append(libraries, &machinery{
-			kind: k, kubeconfig: o.Kubeconfig, discovery: clients.Discovery(), events: events, remains: remains, snapshots: taken, queue: newLibraryQueue(),
+			kind: k, kubeconfig: o.Kubeconfig, discovery: clients.Discovery(), events: events, remains: remains, snapshots: taken, grants: granted, queue: newLibraryQueue(),
 			arrived: func() error { return watches.add(k) },
 		})
 	}

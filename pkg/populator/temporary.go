@@ -59,6 +59,12 @@ func (c *importController) prepareSnapshot(ctx context.Context, imp *v1alpha1.VM
 	case !state.Taken:
 		return &taking, "", nil
 	}
+	if of.Kind == v1alpha1.CopyOfClaim {
+		// The storage was given a name: another claim may have it by now.
+		if _, lost, err := c.copiedClaim(ctx, of); lost != "" || err != nil {
+			return &taking, lost, err
+		}
+	}
 	to := types.NamespacedName{Namespace: c.namespace, Name: temporaryName(imp)}
 	labels, annotations := c.marksOf(imp)
 	if size, ok := state.Annotations[annotationSize]; ok && of.Kind == v1alpha1.CopyOfClaim {

@@ -172,7 +172,7 @@ func (w *world) restart() {
 		k.setPresence(presenceOurs)
 	}
 	taken := snapshot.New(w.client, w.client)
-	w.gate = &machinery{remains: remains, snapshots: taken}
+	w.gate = &machinery{remains: remains, snapshots: taken, grants: grant.New(w.client, w.client), events: events}
 	exported := export.New(w.client, w.client, systemNamespace, w.clock)
 	w.sweeper = &sweeper{remains: remains, snapshots: taken, exports: exported}
 	w.imports = &importController{
