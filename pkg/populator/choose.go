@@ -86,6 +86,7 @@ func describePassedOver(all []v1alpha1.PassedOver) string {
 
 // passOver gives up a strategy that did not start, for the next one.
 func (c *importController) passOver(ctx context.Context, imp *v1alpha1.VMDiskImport, why string) (ctrl.Result, error) {
+	c.queue.leave(claimOf(imp))
 	given := v1alpha1.PassedOver{Strategy: imp.Status.Strategy, Message: why}
 	next := pending(reasonPassedOver, "%s is passed over: %s", given.Strategy, why)
 	err := c.record(ctx, imp, next, func(status *v1alpha1.VMDiskImportStatus) {

@@ -42,11 +42,12 @@ func (c *importController) copyVolume(ctx context.Context, imp *v1alpha1.VMDiskI
 	case lost != "":
 		return c.passOver(ctx, imp, lost)
 	}
+	// The place comes first: nothing is asked nor made for an import that has to wait in line.
+	if waiting, err := c.place(ctx, imp, hostOfCopy(imp)); waiting != nil || err != nil {
+		return c.queued(ctx, imp, waiting, err)
+	}
 	if waiting, err := c.writersOf(ctx, imp); waiting != nil || err != nil {
 		return c.letGoOfSource(ctx, imp, waiting, err)
-	}
-	if waiting, err := c.place(ctx, imp, hostOfCopy(imp)); waiting != nil || err != nil {
-		return c.wait(ctx, imp, waiting, err)
 	}
 	target, waiting, err := c.target(ctx, claim)
 	if waiting != nil || err != nil {
@@ -63,7 +64,9 @@ func (c *importController) copyVolume(ctx context.Context, imp *v1alpha1.VMDiskI
 		return c.passOver(ctx, imp, fmt.Sprintf("the exporter of %s does not answer after %s: %s", describeCopied(imp.Spec.CopyOf), copyPatience, exported.Waiting))
 	case !exported.Ready:
 		waiting := pending(reasonExporting, "the exporter of %s is starting: %s", describeCopied(imp.Spec.CopyOf), cmp.Or(exported.Waiting, "its pod is being made"))
-		return c.wait(ctx, imp, &waiting, nil)
+		// An exporter that starts is read as soon as it answers, and it is given up before long.
+		c.queue.keep(claimOf(imp), c.clock.Now())
+		return ctrl.Result{RequeueAfter: askAgain}, c.record(ctx, imp, waiting, nil)
 	}
 	format, err := c.formatOf(ctx, source)
 	if err != nil {
@@ -77,6 +80,22 @@ func (c *importController) copyVolume(ctx context.Context, imp *v1alpha1.VMDiskI
 		sourceFormat: format, host: hostOfCopy(imp), credentials: credentialsOf(&exported),
 		scratch: imp.Status.ScratchRequired, image: c.importerImage, template: c.template,
 	})
+}
+
+// queued waits in line without an exporter, which would end for want of a reader: after a restart others may have the
+// places now.
+func (c *importController) queued(ctx context.Context, imp *v1alpha1.VMDiskImport, waiting *state, err error) (ctrl.Result, error) {
+	if err == nil && imp.Status.Phase != v1alpha1.PhaseQueued {
+		if gone, err := c.clearExport(ctx, imp); err != nil || !gone {
+			return ctrl.Result{RequeueAfter: clearAgain}, err
+		}
+	}
+	return c.wait(ctx, imp, waiting, err)
+}
+
+// clearExport removes what the source of a copy is read from.
+func (c *importController) clearExport(ctx context.Context, imp *v1alpha1.VMDiskImport) (gone bool, err error) {
+	return c.exports.Clear(ctx, imp.Spec.CopyOf.Namespace, string(imp.UID))
 }
 
 // hostOfCopy stands for the volume that is read, for the limit per host.

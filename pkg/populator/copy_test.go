@@ -174,6 +174,46 @@ func TestExporterThatNeverAnswersIsPassedOver(t *testing.T) {
 	w.requireNoExports()
 }
 
+// TestPlaceIsKeptWhileTheExporterStarts: what starts counts as what runs, for longer than a reservation.
+func TestPlaceIsKeptWhileTheExporterStarts(t *testing.T) {
+	w := copyWorld(t, "vms")
+	w.imports.queue = newQueue(10, 1)
+	w.storage.silent = true
+	w.settle(w.exporting)
+	next := func() bool {
+		now := w.clock.Now()
+		_, ok := w.imports.queue.enter(named("web-2"), "vms/by-hand", now, now, nil)
+		return ok
+	}
+	for began := w.clock.Now(); w.clock.Since(began) < 2*reservation; w.clock.Step(askAgain) {
+		w.tick()
+		require.False(t, next())
+	}
+	w.settle(w.phase(v1alpha1.PhaseFailed))
+	require.True(t, next(), "a copy that is given up leaves its place")
+}
+
+// TestQueuedCopyHasNoExporter: nobody would read it. Others have the places after a restart.
+func TestQueuedCopyHasNoExporter(t *testing.T) {
+	w := copyWorld(t, "vms")
+	w.storage.silent = true
+	w.settle(w.exporting)
+	w.restart()
+	w.imports.queue = newQueue(10, 1)
+	_, ok := w.imports.queue.enter(named("web-2"), "vms/by-hand", w.clock.Now(), w.clock.Now(), nil)
+	require.True(t, ok)
+	w.settle(w.phase(v1alpha1.PhaseQueued))
+	w.requireNoExports()
+	require.NoError(t, w.store.Create(t.Context(), guest()))
+	w.tick()
+	require.True(t, w.phase(v1alpha1.PhaseQueued)(), "who writes is asked when it is this import's turn")
+	require.NoError(t, w.store.Delete(t.Context(), guest()))
+	w.storage.silent = false
+	w.imports.queue.leave(named("web-2"))
+	w.settle(w.bound)
+	require.Equal(t, v1alpha1.StrategyCopy, w.findImport().Status.Strategy)
+}
+
 // TestSourceDeletedInTheMiddleOfACopy: of a golden claim, the disk is imported again.
 func TestSourceDeletedInTheMiddleOfACopy(t *testing.T) {
 	held := heldClaim(revisionA())

@@ -78,6 +78,16 @@ func (q *queue) enter(claim types.NamespacedName, host string, since, now time.T
 	return "", true
 }
 
+// keep keeps the place of an import that was let in for another reservation.
+func (q *queue) keep(claim types.NamespacedName, now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if e, held := q.entered[claim]; held {
+		e.since = now
+		q.entered[claim] = e
+	}
+}
+
 // leave gives up an import's place, running or waiting.
 func (q *queue) leave(claim types.NamespacedName) {
 	q.mu.Lock()

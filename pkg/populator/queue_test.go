@@ -71,3 +71,17 @@ func TestQueueForgetsAnImportThatGetsNoNode(t *testing.T) {
 	_, ok = q.enter(named("next"), "one", now, now.Add(reservation), nil)
 	require.True(t, ok)
 }
+
+func TestQueueKeepsThePlaceOfOneThatPrepares(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	q := newQueue(1, 1)
+	_, ok := q.enter(named("prepares"), "one", now, now, nil)
+	require.True(t, ok)
+	q.keep(named("prepares"), now.Add(reservation/2))
+	_, ok = q.enter(named("next"), "one", now, now.Add(reservation), nil)
+	require.False(t, ok)
+	q.leave(named("prepares"))
+	q.keep(named("prepares"), now.Add(reservation))
+	_, ok = q.enter(named("next"), "one", now, now.Add(reservation), nil)
+	require.True(t, ok, "a place that was left is not kept")
+}
