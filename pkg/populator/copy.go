@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -132,14 +133,33 @@ func specOfCopy(spec *v1alpha1.VMDiskImportSpec, url, format string, claim *core
 	return read
 }
 
-// formatOf is the format of the disk on a volume: raw, unless the import that has filled it made it qcow2. It is
-// never found out from the bytes: a guest can write what looks like any format.
+// formatOf is the format of the disk on a volume, as the import that has filled it says. It is never found out
+// from the bytes: a guest can write what looks like any format.
 func (c *importController) formatOf(ctx context.Context, source *corev1.PersistentVolumeClaim) (string, error) {
 	made, err := c.importThatFilled(ctx, source)
-	if err != nil || made == nil || made.Spec.Format != v1alpha1.DiskFormatQcow2 {
-		return importer.FormatRaw, err
+	return string(formatLeft(made)), err
+}
+
+// formatLeft is the format of the disk that an import has left on its volume. Of one that nobody knows of it is
+// raw: KubeVirt takes every disk.img for that. Imports of earlier versions only say what they were asked for.
+func formatLeft(made *v1alpha1.VMDiskImport) v1alpha1.DiskFormat {
+	switch {
+	case made == nil:
+		return v1alpha1.DiskFormatRaw
+	case made.Status.Result != nil && made.Status.Result.Format != "":
+		return made.Status.Result.Format
 	}
-	return importer.FormatQcow2, nil
+	return cmp.Or(made.Spec.Format, v1alpha1.DiskFormatRaw)
+}
+
+// formatWritten is the format of the disk that a Job writes, whatever became of the record of its source since.
+func formatWritten(job *batchv1.Job) v1alpha1.DiskFormat {
+	for _, container := range job.Spec.Template.Spec.Containers {
+		if container.Name == importerContainer && slices.Contains(container.Args, "--target-format="+importer.FormatQcow2) {
+			return v1alpha1.DiskFormatQcow2
+		}
+	}
+	return v1alpha1.DiskFormatRaw
 }
 
 // writersOf says which pods may write to the volume that is read; nil when none does.

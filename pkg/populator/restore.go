@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -147,9 +148,13 @@ func notProvisioned(pv *corev1.PersistentVolume) string {
 
 // resultOf is the result of an attempt that has succeeded. why says that it is void, since the volume it ran on was
 // not restored.
-func (c *importController) resultOf(ctx context.Context, imp *v1alpha1.VMDiskImport, prime *corev1.PersistentVolumeClaim, found *importer.Result) (result *v1alpha1.ImportResult, why string, err error) {
+func (c *importController) resultOf(ctx context.Context, imp *v1alpha1.VMDiskImport, prime *corev1.PersistentVolumeClaim, job *batchv1.Job, found *importer.Result) (result *v1alpha1.ImportResult, why string, err error) {
 	if !isCopy(imp) {
-		return importResult(found, c.clock.Now()), "", nil
+		result = importResult(found, c.clock.Now())
+		if result.Content != importer.ContentFiles {
+			result.Format = formatWritten(job)
+		}
+		return result, "", nil
 	}
 	if imp.Status.Strategy == v1alpha1.StrategySnapshot {
 		pv := &corev1.PersistentVolume{}
@@ -161,6 +166,9 @@ func (c *importController) resultOf(ctx context.Context, imp *v1alpha1.VMDiskImp
 		}
 	}
 	result, err = c.resultOfCopy(ctx, imp, found)
+	if err == nil && imp.Status.Strategy == v1alpha1.StrategyCopy {
+		result.Format = formatWritten(job)
+	}
 	return result, "", err
 }
 
@@ -226,8 +234,12 @@ func (c *importController) resultOfCopy(ctx context.Context, imp *v1alpha1.VMDis
 		return nil, fmt.Errorf("reading %s: %w", describeCopied(imp.Spec.CopyOf), err)
 	}
 	made, err := c.importThatFilled(ctx, source)
-	if err != nil || made == nil || made.Status.Result == nil {
-		return result, err
+	if err != nil {
+		return nil, err
+	}
+	result.Format = formatLeft(made)
+	if made == nil || made.Status.Result == nil {
+		return result, nil
 	}
 	from := made.Status.Result
 	result.Digest, result.VirtualSize, result.SourceFormat, result.Content = from.Digest, from.VirtualSize, from.SourceFormat, from.Content

@@ -176,7 +176,7 @@ func (c *importController) conclude(ctx context.Context, imp *v1alpha1.VMDiskImp
 	if o, err := c.disturbed(ctx, imp); o != nil || err != nil {
 		return c.interrupt(ctx, imp, o, err)
 	}
-	result, why, err := c.resultOf(ctx, imp, prime, &o.result)
+	result, why, err := c.resultOf(ctx, imp, prime, job, &o.result)
 	switch {
 	case err != nil:
 		return ctrl.Result{}, err

@@ -296,6 +296,10 @@ type ImportResult struct {
 	// sourceFormat is the format the image was served in.
 	// +optional
 	SourceFormat string `json:"sourceFormat,omitempty"`
+	// format of the disk on the volume: raw or qcow2. Absent when there is no disk, or when
+	// nobody knows its format.
+	// +optional
+	Format DiskFormat `json:"format,omitempty"`
 	// virtualSize of the disk in bytes.
 	// +optional
 	VirtualSize int64 `json:"virtualSize,omitempty"`
