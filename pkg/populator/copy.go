@@ -96,6 +96,9 @@ func (c *importController) queued(ctx context.Context, imp *v1alpha1.VMDiskImpor
 
 // clearExport removes what the source of a copy is read from.
 func (c *importController) clearExport(ctx context.Context, imp *v1alpha1.VMDiskImport) (gone bool, err error) {
+	if !c.copies || !tried(imp, v1alpha1.StrategyCopy) {
+		return true, nil
+	}
 	return c.exports.Clear(ctx, imp.Spec.CopyOf.Namespace, string(imp.UID))
 }
 

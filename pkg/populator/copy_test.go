@@ -263,6 +263,28 @@ func TestClaimDeletedInTheMiddleOfACopy(t *testing.T) {
 	w.requireNoExports()
 }
 
+// TestExportOnANodeThatIsAway: the exporter stays until its node is back, long after the end of the import.
+func TestExportOnANodeThatIsAway(t *testing.T) {
+	w := copyWorld(t, "vms")
+	exporter := func() *corev1.Pod {
+		var pods corev1.PodList
+		require.NoError(t, w.store.List(t.Context(), &pods, client.HasLabels{"gild.dev/export"}))
+		require.Len(t, pods.Items, 1)
+		return &pods.Items[0]
+	}
+	w.settle(w.exporting)
+	away := exporter()
+	away.Finalizers = []string{"example.org/node"}
+	require.NoError(t, w.store.Update(t.Context(), away))
+	w.settle(w.bound)
+	back := exporter()
+	require.NotNil(t, back.DeletionTimestamp)
+	back.Finalizers = nil
+	require.NoError(t, w.store.Update(t.Context(), back))
+	w.ticks(2)
+	w.requireNoExports()
+}
+
 // TestCrashAtEveryWriteOfACopy crashes the populator at each of its writes, before and after it is applied.
 func TestCrashAtEveryWriteOfACopy(t *testing.T) {
 	run := func(t *testing.T, crashAt int, applied bool) int {

@@ -363,6 +363,7 @@ func TestDriverThatNeverAnswers(t *testing.T) {
 		w.settle(w.bound)
 		require.Equal(t, v1alpha1.StrategyCopy, w.findImport().Status.Strategy)
 		require.Less(t, w.clock.Since(began), 2*(snapshotPatience+clearPatience))
+		w.requireNoExports()
 	})
 	t.Run("nothing is left to try", func(t *testing.T) {
 		w := stuck(t)

@@ -11,8 +11,9 @@ import (
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
 
-// sweepExports removes the exports of imports that are gone, in whatever namespace they are. The NetworkPolicy is
-// the first that there is of an export, and the last that goes.
+// sweepExports removes the exports of imports that are gone or have ended, in whatever namespace they are: an import
+// does not wait for ever until the node of its exporter answers. The NetworkPolicy is the first that there is of an
+// export, and the last that goes.
 func (s *sweeper) sweepExports(ctx context.Context) error {
 	var policies networkingv1.NetworkPolicyList
 	if err := s.live.List(ctx, &policies, client.MatchingLabels{labelManagedBy: managedByPopulator, labelComponent: componentExporter}); err != nil {
@@ -27,7 +28,7 @@ func (s *sweeper) sweepExports(ctx context.Context) error {
 	}
 	alive := map[types.UID]bool{}
 	for i := range imports.Items {
-		alive[imports.Items[i].UID] = true
+		alive[imports.Items[i].UID] = !ended(&imports.Items[i])
 	}
 	for i := range policies.Items {
 		policy := &policies.Items[i]

@@ -2,6 +2,7 @@ package populator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -123,25 +124,31 @@ func (c *importController) clearTry(ctx context.Context, imp *v1alpha1.VMDiskImp
 	return err == nil, err
 }
 
-// clearCopied removes what was made to read the source of a copy. What was never begun is not asked for.
+// clearCopied removes what was made to read the source of a copy. What was never begun is not asked for. A snapshot
+// that does not go keeps no exporter.
 func (c *importController) clearCopied(ctx context.Context, imp *v1alpha1.VMDiskImport) (gone bool, err error) {
 	if imp.Spec.CopyOf == nil {
 		return true, nil
 	}
-	if tried(imp, v1alpha1.StrategySnapshot) {
-		// First the second name, then the storage's snapshot behind it.
-		keys := []types.NamespacedName{{Namespace: c.namespace, Name: temporaryName(imp)}}
-		if imp.Spec.CopyOf.Kind == v1alpha1.CopyOfClaim {
-			keys = append(keys, types.NamespacedName{Namespace: imp.Spec.CopyOf.Namespace, Name: temporaryName(imp)})
-		}
-		for _, key := range keys {
-			if removed, err := c.snapshots.Remove(ctx, key); err != nil || !removed {
-				return false, err
-			}
-		}
+	exported, failed := c.clearExport(ctx, imp)
+	taken, err := c.clearTemporary(ctx, imp)
+	return exported && taken, errors.Join(failed, err)
+}
+
+// clearTemporary removes the snapshots that were made for one import.
+func (c *importController) clearTemporary(ctx context.Context, imp *v1alpha1.VMDiskImport) (gone bool, err error) {
+	if !tried(imp, v1alpha1.StrategySnapshot) {
+		return true, nil
 	}
-	if c.copies && tried(imp, v1alpha1.StrategyCopy) {
-		return c.exports.Clear(ctx, imp.Spec.CopyOf.Namespace, string(imp.UID))
+	// First the second name, then the storage's snapshot behind it.
+	keys := []types.NamespacedName{{Namespace: c.namespace, Name: temporaryName(imp)}}
+	if imp.Spec.CopyOf.Kind == v1alpha1.CopyOfClaim {
+		keys = append(keys, types.NamespacedName{Namespace: imp.Spec.CopyOf.Namespace, Name: temporaryName(imp)})
+	}
+	for _, key := range keys {
+		if removed, err := c.snapshots.Remove(ctx, key); err != nil || !removed {
+			return false, err
+		}
 	}
 	return true, nil
 }
