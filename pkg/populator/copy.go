@@ -10,6 +10,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -24,6 +25,9 @@ import (
 // copyPatience is how long an exporter may take until it answers.
 const copyPatience = 3 * time.Minute
 
+// turnedOff is why a copy that was begun does not go on.
+const turnedOff = "copies of volumes are turned off by now: start the populator with --copy"
+
 // exports make volumes readable over the network; pkg/export has them.
 type exports interface {
 	Ensure(ctx context.Context, spec export.Spec) (export.State, error)
@@ -33,6 +37,9 @@ type exports interface {
 
 // copyVolume makes the next attempt at reading the disk from the volume that has it, or says what it waits for.
 func (c *importController) copyVolume(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
+	if !c.copies {
+		return c.passOver(ctx, imp, turnedOff)
+	}
 	if waiting, err := c.notGranted(ctx, imp); waiting != nil || err != nil {
 		return c.letGoOfSource(ctx, imp, waiting, err)
 	}
@@ -94,12 +101,17 @@ func (c *importController) queued(ctx context.Context, imp *v1alpha1.VMDiskImpor
 	return c.wait(ctx, imp, waiting, err)
 }
 
-// clearExport removes what the source of a copy is read from.
+// clearExport removes what the source of a copy is read from. Where copies are turned off the permission may be gone
+// as well: nothing waits for it then, and the sweeper tells of what is left.
 func (c *importController) clearExport(ctx context.Context, imp *v1alpha1.VMDiskImport) (gone bool, err error) {
-	if !c.copies || !tried(imp, v1alpha1.StrategyCopy) {
+	if !tried(imp, v1alpha1.StrategyCopy) {
 		return true, nil
 	}
-	return c.exports.Clear(ctx, imp.Spec.CopyOf.Namespace, string(imp.UID))
+	gone, err = c.exports.Clear(ctx, imp.Spec.CopyOf.Namespace, string(imp.UID))
+	if !c.copies && apierrors.IsForbidden(err) {
+		return true, nil
+	}
+	return gone, err
 }
 
 // hostOfCopy stands for the volume that is read, for the limit per host.
@@ -187,8 +199,11 @@ func (c *importController) letGoOfSource(ctx context.Context, imp *v1alpha1.VMDi
 	return c.wait(ctx, imp, waiting, err)
 }
 
-// disturbed ends an attempt whose source somebody may write to by now; nil when nobody may.
+// disturbed ends an attempt whose source somebody may write to by now, or that may read it no longer; nil when it goes on.
 func (c *importController) disturbed(ctx context.Context, imp *v1alpha1.VMDiskImport) (*outcome, error) {
+	if !c.copies && imp.Status.Strategy == v1alpha1.StrategyCopy {
+		return &outcome{reason: reasonPassedOver, message: turnedOff}, nil
+	}
 	waiting, err := c.writersOf(ctx, imp)
 	if err != nil || waiting == nil {
 		return nil, err

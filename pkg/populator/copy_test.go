@@ -1,6 +1,8 @@
 package populator
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -8,8 +10,10 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -307,6 +311,56 @@ func TestCrashAtEveryWriteOfACopy(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestCopiesAreTurnedOff while one is under way: it ends, and what it has made goes.
+func TestCopiesAreTurnedOff(t *testing.T) {
+	for name, when := range map[string]func(w *world) bool{
+		"the exporter starts": func(w *world) bool { return w.exporting() },
+		"the copy runs":       func(w *world) bool { return w.running == 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := copyWorld(t, "vms")
+			w.settleBy(0, func() bool { return when(w) })
+			w.forbidCopies()
+			w.settle(w.phase(v1alpha1.PhaseFailed))
+			require.Contains(t, w.findImport().Status.LastFailure.Message, turnedOff)
+			require.Empty(t, w.findClaim().Spec.VolumeName)
+			w.ticks(4)
+			w.requireNothingLeft()
+			w.requireNoExports()
+		})
+	}
+}
+
+// withoutPermission are exports that may not be made nor removed any more.
+type withoutPermission struct{ exports }
+
+func (withoutPermission) Clear(context.Context, string, string) (bool, error) {
+	return false, apierrors.NewForbidden(schema.GroupResource{Resource: "services"}, "gild-export", errors.New("no ClusterRole"))
+}
+
+// TestCopiesAreTurnedOffWithTheirPermission: nothing else waits for what nobody may remove, and the sweeper tells.
+func TestCopiesAreTurnedOffWithTheirPermission(t *testing.T) {
+	w := handMadeWorld(t, "vms")
+	w.storage.uncut = true
+	w.settle(func() bool { return w.exporting() && len(w.snapshotNames()) == 0 })
+	w.forbidCopies()
+	w.imports.exports = withoutPermission{w.imports.exports}
+	imp := w.findImport()
+	for range 600 {
+		w.reconcile(t.Context(), w.imports, "web-1")
+		if imp = w.findImport(); ended(imp) {
+			break
+		}
+		w.clock.Step(askAgain)
+	}
+	require.Equal(t, reasonNoStrategy, imp.Status.LastFailure.Reason)
+	w.sweeper.exports = w.imports.exports
+	foreign := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: "left", Labels: importLabels("no-claim"), Annotations: map[string]string{annotationClaim: "vms/no-claim"}}}
+	require.NoError(t, w.store.Create(t.Context(), foreign))
+	require.ErrorContains(t, w.sweeper.sweep(t.Context()), "no ClusterRole")
+	require.False(t, w.find(foreign, foreign.Namespace, foreign.Name))
 }
 
 // TestForcedEndOfACopy removes the record of a copy by force, and the claim: nobody but the sweeper is left.

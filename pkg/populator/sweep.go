@@ -2,6 +2,7 @@ package populator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -48,36 +49,28 @@ func (s *sweeper) Start(ctx context.Context) error {
 // NeedLeaderElection makes the sweep the leader's.
 func (s *sweeper) NeedLeaderElection() bool { return true }
 
+// sweep removes what it can: what cannot go keeps nothing else.
 func (s *sweeper) sweep(ctx context.Context) error {
 	owners, err := s.owners(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.reclaimOrphans(ctx); err != nil {
-		return err
-	}
+	failed := []error{err, s.reclaimOrphans(ctx)}
 	for uid, claim := range owners {
-		alive, imported, err := s.wanted(ctx, uid, claim)
-		if err != nil {
-			return err
-		}
-		if imported {
-			continue // the import controller sees to its own
-		}
-		gone, err := s.clearAttempts(ctx, ofClaim(uid))
-		if err != nil {
-			return err
-		}
-		if !alive && gone {
-			if _, err := s.clearVolume(ctx, uid); err != nil {
-				return err
-			}
-		}
+		failed = append(failed, s.sweepClaim(ctx, uid, claim))
 	}
-	if err := s.sweepExports(ctx); err != nil {
+	return errors.Join(append(failed, s.sweepExports(ctx), s.sweepSnapshots(ctx))...)
+}
+
+// sweepClaim removes what belongs to a claim without an import.
+func (s *sweeper) sweepClaim(ctx context.Context, uid types.UID, claim types.NamespacedName) error {
+	alive, imported, err := s.wanted(ctx, uid, claim)
+	if err != nil || imported {
+		return err // the import controller sees to its own
+	}
+	gone, err := s.clearAttempts(ctx, ofClaim(uid))
+	if err != nil || alive || !gone {
 		return err
 	}
-	return s.sweepSnapshots(ctx)
+	_, err = s.clearVolume(ctx, uid)
+	return err
 }
 
 // owners lists the claims that something in the system namespace belongs to.

@@ -2,6 +2,7 @@ package populator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -30,15 +31,15 @@ func (s *sweeper) sweepExports(ctx context.Context) error {
 	for i := range imports.Items {
 		alive[imports.Items[i].UID] = !ended(&imports.Items[i])
 	}
+	var failed []error
 	for i := range policies.Items {
 		policy := &policies.Items[i]
 		id := policy.Labels[labelImportUID]
 		if id == "" || alive[types.UID(id)] {
 			continue
 		}
-		if _, err := s.exports.Clear(ctx, policy.Namespace, id); err != nil {
-			return err
-		}
+		_, err := s.exports.Clear(ctx, policy.Namespace, id)
+		failed = append(failed, err)
 	}
-	return nil
+	return errors.Join(failed...)
 }
