@@ -81,7 +81,10 @@ func (t *timeline) watch(ctx context.Context, events <-chan watch.Event, n int) 
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for the claims: %w (%d of %d are bound)", context.Cause(ctx), t.count(bound), n)
 		case event, ok := <-events:
-			if !ok || event.Type == watch.Error {
+			if !ok {
+				return errors.Join(fmt.Errorf("watching claims: it ended (%d of %d are bound)", t.count(bound), n), context.Cause(ctx))
+			}
+			if event.Type == watch.Error {
 				return fmt.Errorf("watching claims: %w (%d of %d are bound)", apierrors.FromObject(event.Object), t.count(bound), n)
 			}
 			if claim, ok := event.Object.(*corev1.PersistentVolumeClaim); ok {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -146,8 +147,11 @@ func (b *benchmark) goldenSource(ctx context.Context, class string) (*cdiv1.Data
 // startWriter runs a pod that may write to the golden claim.
 func (b *benchmark) startWriter(ctx context.Context, w way) error {
 	source, err := b.goldenSource(ctx, w.class)
-	if err != nil || source == nil {
+	if err != nil {
 		return fmt.Errorf("reading the golden image's DataSource: %w", err)
+	}
+	if source == nil {
+		return errors.New("the golden image's DataSource is no longer ready")
 	}
 	writer := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: writerName},
