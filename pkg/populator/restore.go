@@ -26,7 +26,7 @@ const (
 // restore has the storage make the volume of PVC' from a snapshot. An importer only runs where work is left.
 func (c *importController) restore(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
 	if waiting, err := c.notGranted(ctx, imp); waiting != nil || err != nil {
-		return c.wait(ctx, imp, waiting, err)
+		return c.letGoOfSource(ctx, imp, waiting, err)
 	}
 	prime, err := c.prime(ctx, claim.UID)
 	if err != nil {
