@@ -65,7 +65,7 @@ func (c *claimController) ensureImport(ctx context.Context, claim *corev1.Persis
 	if exists && !owns(claim, imp) {
 		return c.nameTaken(claim, imp)
 	}
-	source, spec, waiting, err := c.resolve(ctx, claim, k, name)
+	source, spec, waiting, err := c.askedFor(ctx, claim, k, name)
 	if err != nil {
 		return ctrl.Result{}, err
 	}

@@ -1,6 +1,7 @@
 package populator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -47,13 +48,13 @@ func notOurs(source client.Object) *state {
 	return because(reasonSourceUnknown, "%T is none of the kinds that claims are filled from", source)
 }
 
-// resolve reads the source of a claim and says what its import does, or what it waits for: then spec is nil. What
+// askedFor reads the source of a claim and says what its import does, or what it waits for: then spec is nil. What
 // the cache does not know yet may have been applied together with the claim.
-func (c *claimController) resolve(ctx context.Context, claim *corev1.PersistentVolumeClaim, k *kind, name string) (source client.Object, spec *v1alpha1.VMDiskImportSpec, waiting *state, err error) {
+func (r *remains) askedFor(ctx context.Context, claim *corev1.PersistentVolumeClaim, k *kind, name string) (source client.Object, spec *v1alpha1.VMDiskImportSpec, waiting *state, err error) {
 	if k.presence() != presenceOurs {
 		return nil, nil, because(k.notFound(), "this cluster does not know the kind %s: apply %s, the import starts by itself", k.name, k.install), nil
 	}
-	for _, reader := range []client.Reader{c.client, c.live} {
+	for _, reader := range []client.Reader{r.client, r.live} {
 		source = k.object()
 		err = reader.Get(ctx, types.NamespacedName{Namespace: claim.Namespace, Name: name}, source)
 		switch {
@@ -63,7 +64,7 @@ func (c *claimController) resolve(ctx context.Context, claim *corev1.PersistentV
 		case err != nil:
 			return nil, nil, nil, fmt.Errorf("reading %s %s: %w", k.name, name, err)
 		}
-		spec, waiting, err = k.resolve(ctx, readers{reader, c.live}, claim, source)
+		spec, waiting, err = k.resolve(ctx, readers{reader, r.live}, claim, source)
 		if spec != nil || err != nil {
 			break
 		}
@@ -71,13 +72,56 @@ func (c *claimController) resolve(ctx context.Context, claim *corev1.PersistentV
 	return source, spec, waiting, err
 }
 
-// editedBefore is sourceEdited for an import that goes on: a copy that has begun keeps what it copies, wherever its
-// DataSource leads now.
+// editedBefore is sourceEdited for an import that goes on: one that has not begun must do all that its claim asks
+// for, and a copy that has begun keeps what it copies, wherever its DataSource leads now.
 func (c *importController) editedBefore(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (bool, error) {
-	if imp.Spec.CopyOf != nil && begun(imp) {
+	switch {
+	case !begun(imp):
+		return c.notAskedFor(ctx, imp, claim)
+	case imp.Spec.CopyOf != nil:
 		return false, nil
 	}
 	return c.sourceEdited(ctx, imp, claim)
+}
+
+// undecided reports whether an import has not begun and nobody knows yet whether its kind is ours to serve.
+func (c *importController) undecided(imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) bool {
+	k, _ := c.kinds.of(claim)
+	return !begun(imp) && k != nil && k.presence() != presenceOurs
+}
+
+// notAskedFor reports whether an import is another one than its claim asks for now. Who may create imports could
+// otherwise have a golden claim filled with a disk of his own, by an import that is there before ours.
+func (c *importController) notAskedFor(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (bool, error) {
+	k, name := c.kinds.of(claim)
+	if k == nil || imp.Name != claim.Name {
+		return true, nil
+	}
+	source, spec, _, err := c.askedFor(ctx, claim, k, name)
+	if err != nil {
+		return false, err
+	}
+	if spec == nil || !source.GetDeletionTimestamp().IsZero() {
+		return true, nil
+	}
+	return !sameImport(&newImport(claim, spec).Spec, &imp.Spec), nil
+}
+
+// sameImport reports whether two imports do the same. The API server has filled in what one of them leaves out.
+func sameImport(a, b *v1alpha1.VMDiskImportSpec) bool {
+	return equality.Semantic.DeepEqual(withDefaults(a), withDefaults(b))
+}
+
+// withDefaults fills in what the API server does.
+func withDefaults(spec *v1alpha1.VMDiskImportSpec) *v1alpha1.VMDiskImportSpec {
+	full := spec.DeepCopy()
+	full.ImageRef.Kind = cmp.Or(full.ImageRef.Kind, kindImage)
+	full.Format = cmp.Or(full.Format, v1alpha1.DiskFormatRaw)
+	if registry := full.Source.Registry; registry != nil {
+		registry.Content = cmp.Or(registry.Content, v1alpha1.ImageContentAuto)
+		registry.PullMethod = cmp.Or(registry.PullMethod, v1alpha1.PullMethodPod)
+	}
+	return full
 }
 
 // sourceEdited reports whether an import made now would do something else. While its source does not

@@ -17,6 +17,9 @@ import (
 
 // start makes the next attempt, or says what it waits for.
 func (c *importController) start(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
+	if c.undecided(imp, claim) {
+		return ctrl.Result{RequeueAfter: askAgain}, nil
+	}
 	if edited, err := c.editedBefore(ctx, imp, claim); edited || err != nil {
 		if err == nil {
 			err = c.remove(ctx, imp)

@@ -93,3 +93,34 @@ func TestGolden(t *testing.T) {
 	require.Empty(t, policies.Refusal(t, policy.Request{Operation: admission.Delete, Resource: "persistentvolumeclaims", Old: with(disk, notes{golden.AnnotationVerified: "true"}),
 		User: &user.DefaultInfo{Name: "eve"}, Authorizer: allowed}), "users may delete golden claims")
 }
+
+func TestGoldenImports(t *testing.T) {
+	policies := policy.Load(t, deploy+"policies/golden/golden.yaml")
+	const populator = "system:serviceaccount:gild-system:gild-populator"
+	allowed := certifiers{populator, "restorer in vms", "other-restorer in backups"}
+	for name, test := range map[string]struct {
+		of, user string
+		refused  bool
+	}{
+		"of a cron":                         {"kind: DataImportCron, name: fedora", "eve", true},
+		"of a cron, by Gild":                {"kind: DataImportCron, name: fedora", populator, false},
+		"of a cron, by who may restore it":  {"kind: DataImportCron, name: fedora", "restorer", false},
+		"of a cron, by who may elsewhere":   {"kind: DataImportCron, name: fedora", "other-restorer", true},
+		"of an image":                       {"kind: VMDiskImage, name: fedora", "eve", false},
+		"of an image, without saying so":    {"name: fedora", "eve", false},
+		"of a DataSource":                   {"kind: DataSource, name: fedora", "eve", false},
+		"of an image that is called a cron": {"name: DataImportCron", "eve", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			imp := definition.Parse(t, "{apiVersion: virtualization.k8s.io/v1alpha1, kind: VMDiskImport, metadata: {namespace: vms, name: disk}, spec: {imageRef: {"+test.of+"}}}")
+			request := policy.Request{Operation: admission.Create, Resource: "vmdiskimports", Object: imp, User: &user.DefaultInfo{Name: test.user}, Authorizer: allowed}
+			refusal := policies.Refusal(t, request)
+			require.Equal(t, test.refused, refusal != "", refusal)
+			if test.refused {
+				require.Contains(t, refusal, "bind the ClusterRole gild-certify")
+			}
+			request.Operation, request.Old = admission.Update, imp
+			require.Empty(t, policies.Refusal(t, request), "what an import does cannot be changed")
+		})
+	}
+}
