@@ -1,6 +1,7 @@
 package populator
 
 import (
+	"fmt"
 	"testing"
 
 	snapshotv1 "github.com/kubernetes-csi/external-snapshotter/client/v8/apis/volumesnapshot/v1"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/golden"
+	"github.com/gild-project/gild/pkg/importer"
 )
 
 // pulledRevision is one whose image the nodes pull.
@@ -74,18 +76,22 @@ func TestTailOfASourceThatHasGrown(t *testing.T) {
 	require.Contains(t, *args, "--disk-end=4Gi")
 }
 
-// TestCopyIsMadeAgain after somebody has written to the volume while it was read.
+// TestCopyIsMadeAgain after somebody has written to the volume while it was read, and after its exporter was away.
 func TestCopyIsMadeAgain(t *testing.T) {
-	w := copyWorld(t, "vms")
-	good := w.end
-	w.end = func(n int32) (int32, string) {
-		if n == 1 {
-			return 11, `{"reason":"SourceChanged","message":"the source is no longer the pinned revision"}`
-		}
-		return good(n)
+	for reason, exit := range map[importer.Reason]int32{importer.SourceChanged: importer.ExitVerification, importer.HostNotFound: importer.ExitSource} {
+		t.Run(string(reason), func(t *testing.T) {
+			w := copyWorld(t, "vms")
+			good := w.end
+			w.end = func(n int32) (int32, string) {
+				if n == 1 {
+					return exit, fmt.Sprintf(`{"reason":%q,"message":"it is not what it was"}`, reason)
+				}
+				return good(n)
+			}
+			w.settle(w.bound)
+			require.EqualValues(t, 2, w.findImport().Status.Attempts)
+		})
 	}
-	w.settle(w.bound)
-	require.EqualValues(t, 2, w.findImport().Status.Attempts)
 }
 
 // TestSnapshotOfAnotherClaimOfTheName is not restored: the storage is given a name and cuts whatever has it.

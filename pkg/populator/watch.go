@@ -155,8 +155,9 @@ func (c *importController) conclude(ctx context.Context, imp *v1alpha1.VMDiskImp
 		if o.reason == string(importer.ScratchRequired) && !imp.Status.ScratchRequired {
 			return c.grantScratch(ctx, imp, o)
 		}
-		if imp.Status.Strategy == v1alpha1.StrategyCopy && o.reason == string(importer.SourceChanged) {
-			return c.retry(ctx, imp, o) // somebody has written to the volume meanwhile
+		if imp.Status.Strategy == v1alpha1.StrategyCopy && (o.reason == string(importer.SourceChanged) || o.reason == string(importer.HostNotFound)) {
+			// Somebody has written to the volume meanwhile, or the exporter was away: it has no name then.
+			return c.retry(ctx, imp, o)
 		}
 		if imp.Status.Strategy == v1alpha1.StrategyCopy && o.exit == importer.ExitSource {
 			return c.passOver(ctx, imp, o.reason+": "+o.message)

@@ -160,22 +160,14 @@ func (f *fixture) signal(c claim, signal syscall.Signal) {
 	}
 }
 
-// MidCopy makes a claim that is a copy of a volume on class plain, and stops the exporter of that volume as soon as it
-// answers: the importer has not begun to read by then. The copy waits until Resume.
+// MidCopy makes a claim that is a copy of a volume on class plain, and stops the exporter of that volume as soon as the
+// attempt is made: the importer's pod has not started by then. The copy waits until Resume.
 func (f *fixture) MidCopy(dataSource string, source claim, edit ...func(*corev1.PersistentVolumeClaim)) claim {
 	f.Helper()
 	c := f.CopyOf(dataSource, "copy", append(edit, ofClass(plainClass))...)
-	f.Eventually("an exporter", importWithin, func(ctx context.Context) (bool, string, error) {
-		var pods corev1.PodList
-		err := f.List(ctx, &pods, client.MatchingLabels{claimUIDLabel: c.uid, "app.kubernetes.io/component": "exporter"})
-		ready := slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool { return podReady(&pod) })
-		if ready {
-			f.signal(source, syscall.SIGSTOP)
-		}
-		return ready, fmt.Sprintf("%d exporters", len(pods.Items)), err
-	})
-	f.Cleanup(func() { f.signal(source, syscall.SIGCONT) })
 	f.WaitImport(c, "an attempt", importWithin, func(imp *v1alpha1.VMDiskImport) bool { return imp.Status.Attempts == 1 })
+	f.signal(source, syscall.SIGSTOP)
+	f.Cleanup(func() { f.signal(source, syscall.SIGCONT) })
 	return c
 }
 

@@ -31,7 +31,7 @@ func TestKubectlGetShowsWhatMatters(t *testing.T) {
 	source.Publish(img.file)
 	f.RequireDone(c, img)
 	_, row = firstLines(t, f.Kubectl("get", "vmdimp"))
-	require.Regexp(t, `^disk image Succeeded 100% .*Succeeded`, row)
+	require.Regexp(t, `^disk image Succeeded Import 100% .*Succeeded`, row)
 
 	header, row = firstLines(t, f.Kubectl("get", "vmdi"))
 	require.Equal(t, "NAME SOURCE FORMAT READY REASON AGE", header)
