@@ -43,9 +43,9 @@ func testCron(polled, imported *golden.Revision) *cdiv1.DataImportCron {
 }
 
 // cronSpec is what the import of a claim does that refers to a cron.
-func cronSpec(t *testing.T, claim *corev1.PersistentVolumeClaim, cron *cdiv1.DataImportCron, others ...client.Object) *v1alpha1.VMDiskImportSpec {
+func cronSpec(t *testing.T, claim *corev1.PersistentVolumeClaim, cron *cdiv1.DataImportCron) *v1alpha1.VMDiskImportSpec {
 	t.Helper()
-	spec, waiting, err := resolveCron(t.Context(), seen(t, others...), claim, cron)
+	spec, waiting, err := resolveCron(t.Context(), seen(t), claim, cron)
 	require.NoError(t, err)
 	require.Nil(t, waiting)
 	return spec
