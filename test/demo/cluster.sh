@@ -130,7 +130,7 @@ roll() {
 machines() {
   local n
   for n in 1 2 3; do
-    sed "s,name: web-3,name: vm-$n,; s,storage: .*,storage: 128Mi," deploy/samples/datasource-claim.yaml
+    sed "s,name: web-3,name: vm-$n,; s,storage: .*,storage: 160Mi," deploy/samples/datasource-claim.yaml
     echo ---
   done | kubectl -n $namespace apply -f -
   kubectl -n $namespace wait pvc/vm-1 pvc/vm-2 pvc/vm-3 --for=jsonpath='{.status.phase}'=Bound --timeout=3m
