@@ -3,9 +3,7 @@
 package e2e
 
 import (
-	"maps"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
@@ -82,31 +80,36 @@ func imageForms() map[string]func(*fixture) ociImage {
 // TestFillsFromARegistry fills claims of both modes from every form, by tag and by digest, over TLS.
 func TestFillsFromARegistry(t *testing.T) {
 	t.Parallel()
-	forms := imageForms()
-	for i, form := range slices.Sorted(maps.Keys(forms)) {
-		t.Run(form, func(t *testing.T) {
-			t.Parallel()
-			f := start(t)
-			img := forms[form](f)
-			p := f.Push("disk", img)
-			url, mode := p.URL(tlsPort), func(*corev1.PersistentVolumeClaim) {}
-			if i%2 == 0 { // what an image is and what it is written to do not touch
-				url, mode = p.ByDigest(tlsPort), block
-			}
-			f.RegistryImage("image", url)
-			c := f.Claim("disk", "image", mode)
-			imp := f.RequireBound(c)
-			require.Equal(t, p.digest, imp.Status.Result.Digest)
-			require.Equal(t, diskSize, imp.Status.Result.VirtualSize)
-			f.RequireDisk(c, f.Disk(diskSize))
-			f.RequireNoScratch(c)
-			f.RequireNothingLeft(c)
-			length := 0
-			for _, blob := range append(img.layers, img.config) {
-				length += len(blob.content)
-			}
-			require.LessOrEqual(t, blobBytes(p.Requests()), int64(length)+mib, "a blob is read twice")
-		})
+	modes := map[string]func(*corev1.PersistentVolumeClaim){
+		"Filesystem": func(*corev1.PersistentVolumeClaim) {},
+		"Block":      block,
+	}
+	for form, make := range imageForms() {
+		for mode, edit := range modes {
+			t.Run(form+", "+mode, func(t *testing.T) {
+				t.Parallel()
+				f := start(t)
+				img := make(f)
+				p := f.Push("disk", img)
+				url := p.URL(tlsPort)
+				if mode == "Block" {
+					url = p.ByDigest(tlsPort)
+				}
+				f.RegistryImage("image", url)
+				c := f.Claim("disk", "image", edit)
+				imp := f.RequireBound(c)
+				require.Equal(t, p.digest, imp.Status.Result.Digest)
+				require.Equal(t, diskSize, imp.Status.Result.VirtualSize)
+				f.RequireDisk(c, f.Disk(diskSize))
+				f.RequireNoScratch(c)
+				f.RequireNothingLeft(c)
+				length := 0
+				for _, blob := range append(img.layers, img.config) {
+					length += len(blob.content)
+				}
+				require.LessOrEqual(t, blobBytes(p.Requests()), int64(length)+mib, "a blob is read twice")
+			})
+		}
 	}
 }
 
