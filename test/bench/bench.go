@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gild-project/gild/test/corpus"
+	"github.com/gild-project/gild/test/reports"
 )
 
 // bench is one run of the benchmark.
@@ -114,7 +115,7 @@ func (b *bench) measure(ctx context.Context, only *regexp.Regexp) (*report, erro
 		}
 	}
 	err := b.rounds(ctx, rows)
-	r := &report{Machine: machine(), Size: b.size.name}
+	r := &report{Machine: reports.Machine(), Size: b.size.name}
 	for _, row := range rows {
 		if len(row.Floor) > 0 {
 			row.judge()

@@ -15,9 +15,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"syscall"
+
+	"github.com/gild-project/gild/test/reports"
 )
 
 // hashFlag makes this program hash a file and exit: a stage of the floor.
@@ -51,7 +52,7 @@ func run(ctx context.Context, only string, rounds int) error {
 	if err != nil {
 		return fmt.Errorf("reading -only: %w", err)
 	}
-	dir, err := benchDir()
+	dir, err := reports.Folder("bench")
 	if err != nil {
 		return err
 	}
@@ -68,18 +69,6 @@ func run(ctx context.Context, only string, rounds int) error {
 	}
 	defer b.close()
 	// What was measured before a failure, or before Ctrl-C, is worth its time.
-	report, err := b.measure(ctx, pattern)
-	return errors.Join(err, report.write(os.Stdout, dir))
-}
-
-func benchDir() (string, error) {
-	cache := os.Getenv("GILD_CACHE")
-	if cache == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return "", fmt.Errorf("finding a place for the disk: %w", err)
-		}
-		cache = filepath.Join(user, "gild")
-	}
-	return filepath.Join(cache, "bench"), nil
+	r, err := b.measure(ctx, pattern)
+	return errors.Join(err, reports.Write(os.Stdout, dir, r.table(), r), r.draw(dir))
 }

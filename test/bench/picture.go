@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"html"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -31,6 +33,14 @@ func bars() []bar {
 		{bestPeer, "#8a94a0", take(bestPeer)},
 		{theFloor, "#d8dde2", take(theFloor)},
 	}
+}
+
+// draw leaves the picture in dir.
+func (r *report) draw(dir string) error {
+	if err := os.WriteFile(filepath.Join(dir, "report.svg"), []byte(r.picture()), 0o644); err != nil {
+		return fmt.Errorf("drawing the report: %w", err)
+	}
+	return nil
 }
 
 // picture draws the medians as bars, each row in its own scale: what counts are ratios.

@@ -1,16 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"text/tabwriter"
-
-	"golang.org/x/sys/unix"
 )
 
 // report is what was measured.
@@ -18,37 +11,6 @@ type report struct {
 	Machine string      `json:"machine"`
 	Size    string      `json:"size"`
 	Rows    []*measured `json:"rows"`
-}
-
-// machine describes where it was measured.
-func machine() string {
-	model := "unknown processor"
-	if cpuinfo, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		_, after, _ := strings.Cut(string(cpuinfo), "model name")
-		line, _, _ := strings.Cut(after, "\n")
-		model = strings.TrimSpace(strings.TrimLeft(line, "\t :"))
-	}
-	var name unix.Utsname
-	_ = unix.Uname(&name) // it cannot fail with a valid address; an empty release is no harm
-	return fmt.Sprintf("%d cores of %s, Linux %s", runtime.NumCPU(), model, unix.ByteSliceToString(name.Release[:]))
-}
-
-// write prints the table, and leaves it in dir with the same as JSON and as a picture.
-func (r *report) write(out io.Writer, dir string) error {
-	table := r.table()
-	if _, err := io.WriteString(out, table); err != nil {
-		return fmt.Errorf("writing the table: %w", err)
-	}
-	all, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return fmt.Errorf("writing the figures: %w", err)
-	}
-	for name, text := range map[string]string{"report.txt": table, "report.json": string(all) + "\n", "report.svg": r.picture()} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return fmt.Errorf("writing the report: %w", err)
-		}
-	}
-	return nil
 }
 
 // table has a line for each cell: medians of seconds, the least in brackets, and the limits.

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,6 +23,8 @@ import (
 
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/gild-project/gild/test/reports"
 )
 
 // benchmark is one run.
@@ -65,7 +66,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the flags: %w", err)
 	}
-	b.report = report{Machine: machine(), Shared: os.Getenv("GILD_CLUSTER_REFLINK") == "1", Data: *data * mb}
+	b.report = report{Machine: reports.Machine(), Shared: os.Getenv("GILD_CLUSTER_REFLINK") == "1", Data: *data * mb}
 	if err = b.prepare(ctx, *data*mb); err == nil {
 		err = b.measureAll(ctx)
 	}
@@ -75,7 +76,7 @@ func run(ctx context.Context) error {
 	}
 	// What was measured before a failure is worth its time.
 	b.report.judge()
-	return errors.Join(err, b.report.write(os.Stdout, b.dir), b.report.missed())
+	return errors.Join(err, reports.Write(os.Stdout, b.dir, b.report.table(), &b.report), b.report.missed())
 }
 
 // choose reads what is to be measured.
@@ -100,7 +101,7 @@ func (b *benchmark) choose(names, counts string) error {
 // prepare connects to the cluster and makes all that is there before a claim is.
 func (b *benchmark) prepare(ctx context.Context, data int64) error {
 	var err error
-	if b.dir, err = folder(); err != nil {
+	if b.dir, err = reports.Folder("copies"); err != nil {
 		return err
 	}
 	if b.cluster, err = connect(ctx); err != nil {
@@ -151,21 +152,4 @@ func (b *benchmark) close(ctx context.Context) error {
 
 func (b *benchmark) say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, time.Now().Format(time.TimeOnly)+" "+format+"\n", args...)
-}
-
-// folder is where the report goes, made if there is none.
-func folder() (string, error) {
-	cache := os.Getenv("GILD_CACHE")
-	if cache == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return "", fmt.Errorf("finding a place for the report: %w", err)
-		}
-		cache = filepath.Join(user, "gild")
-	}
-	dir := filepath.Join(cache, "copies")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("making a place for the report: %w", err)
-	}
-	return dir, nil
 }

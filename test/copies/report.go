@@ -1,19 +1,12 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
@@ -129,24 +122,6 @@ func (r *report) missed() error {
 	return nil
 }
 
-// write prints the table, and leaves it in dir with the same as JSON.
-func (r *report) write(out io.Writer, dir string) error {
-	table := r.table()
-	if _, err := io.WriteString(out, table); err != nil {
-		return fmt.Errorf("writing the table: %w", err)
-	}
-	all, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return fmt.Errorf("writing the figures: %w", err)
-	}
-	for name, text := range map[string]string{"report.txt": table, "report.json": string(all) + "\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return fmt.Errorf("writing the report: %w", err)
-		}
-	}
-	return nil
-}
-
 // table has a row for each measurement, and below it what was written and what is wrong.
 func (r *report) table() string {
 	var text strings.Builder
@@ -177,17 +152,4 @@ func (r *report) table() string {
 		_, _ = fmt.Fprintf(&text, "MISSED: %s\n", fault)
 	}
 	return text.String()
-}
-
-// machine describes where it was measured.
-func machine() string {
-	model := "unknown processor"
-	if cpuinfo, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		_, after, _ := strings.Cut(string(cpuinfo), "model name")
-		line, _, _ := strings.Cut(after, "\n")
-		model = strings.TrimSpace(strings.TrimLeft(line, "\t :"))
-	}
-	var name unix.Utsname
-	_ = unix.Uname(&name) // it cannot fail with a valid address; an empty release is no harm
-	return fmt.Sprintf("%d cores of %s, Linux %s", runtime.NumCPU(), model, unix.ByteSliceToString(name.Release[:]))
 }

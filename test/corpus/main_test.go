@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/gild-project/gild/test/reports"
 )
 
 const (
@@ -41,7 +43,7 @@ func outside() (int, error) {
 	if os.Geteuid() != 0 {
 		return 1, errors.New("the tests need root for loop devices and name spaces")
 	}
-	dir, err := corpusDir()
+	dir, err := reports.Folder("corpus")
 	if err != nil {
 		return 1, err
 	}
@@ -77,16 +79,4 @@ func within(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
-}
-
-func corpusDir() (string, error) {
-	cache := os.Getenv("GILD_CACHE")
-	if cache == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return "", fmt.Errorf("finding a place for the corpus: %w", err)
-		}
-		cache = filepath.Join(user, "gild")
-	}
-	return filepath.Join(cache, "corpus"), nil
 }

@@ -17,12 +17,13 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/gild-project/gild/test/reports"
 )
 
 // scale is one run of the benchmark.
@@ -62,7 +63,7 @@ func run(ctx context.Context) error {
 	if s.crons < 1 || *hosts < 1 || *hosts > perNetwork*perNetwork || s.quiet < time.Minute {
 		return errors.New("reading the flags: at least one cron, 1 to 62500 hosts, and a minute of -quiet")
 	}
-	s.report = report{Machine: machine(), Crons: s.crons, Hosts: *hosts, PerHost: s.perHost}
+	s.report = report{Machine: reports.Machine(), Crons: s.crons, Hosts: *hosts, PerHost: s.perHost}
 	err := s.prepare(ctx, *hosts)
 	if err == nil {
 		err = s.measure(ctx)
@@ -72,13 +73,13 @@ func run(ctx context.Context) error {
 		return err
 	}
 	// What was measured before a failure, or before Ctrl-C, is worth its time.
-	return errors.Join(err, s.report.write(os.Stdout, s.dir), s.report.missed())
+	return errors.Join(err, reports.Write(os.Stdout, s.dir, s.report.table(), &s.report), s.report.missed())
 }
 
 // prepare builds the poller and starts all that it talks to.
 func (s *scale) prepare(ctx context.Context, hosts int) error {
 	var err error
-	if s.dir, err = folder(); err != nil {
+	if s.dir, err = reports.Folder("scale"); err != nil {
 		return err
 	}
 	if s.binary, err = build(ctx, s.dir, "./cmd/poller"); err != nil {
@@ -132,21 +133,4 @@ func (s *scale) close() {
 			fmt.Fprintln(os.Stderr, "scale: stopping the hosts:", err)
 		}
 	}
-}
-
-// folder is where this run's files are, made if there is none.
-func folder() (string, error) {
-	cache := os.Getenv("GILD_CACHE")
-	if cache == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return "", fmt.Errorf("finding a place for the report: %w", err)
-		}
-		cache = filepath.Join(user, "gild")
-	}
-	dir := filepath.Join(cache, "scale")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("making a place for the report: %w", err)
-	}
-	return dir, nil
 }

@@ -1,18 +1,11 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"text/tabwriter"
-
-	"golang.org/x/sys/unix"
 )
 
 // report is what was measured.
@@ -22,37 +15,6 @@ type report struct {
 	Hosts   int       `json:"hosts"`
 	PerHost int       `json:"maxPollsPerHost"`
 	Phases  []figures `json:"phases"`
-}
-
-// machine describes where it was measured.
-func machine() string {
-	model := "unknown processor"
-	if cpuinfo, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		_, after, _ := strings.Cut(string(cpuinfo), "model name")
-		line, _, _ := strings.Cut(after, "\n")
-		model = strings.TrimSpace(strings.TrimLeft(line, "\t :"))
-	}
-	var name unix.Utsname
-	_ = unix.Uname(&name) // it cannot fail with a valid address; an empty release is no harm
-	return fmt.Sprintf("%d cores of %s, Linux %s", runtime.NumCPU(), model, unix.ByteSliceToString(name.Release[:]))
-}
-
-// write prints the table, and leaves it in dir with the same as JSON.
-func (r *report) write(out io.Writer, dir string) error {
-	table := r.table()
-	if _, err := io.WriteString(out, table); err != nil {
-		return fmt.Errorf("writing the table: %w", err)
-	}
-	all, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return fmt.Errorf("writing the figures: %w", err)
-	}
-	for name, text := range map[string]string{"report.txt": table, "report.json": string(all) + "\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return fmt.Errorf("writing the report: %w", err)
-		}
-	}
-	return nil
 }
 
 // table has a column for each phase, and below it what was written and what is wrong.
