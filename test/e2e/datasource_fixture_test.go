@@ -112,10 +112,11 @@ func (f *fixture) RequireSnapshot(c claim) {
 	require.Equal(f, []string{"golden-" + c.uid}, names)
 }
 
-// WaitNoSnapshot waits until there is none any more.
+// WaitNoSnapshot waits until there is none any more. The programs of the storage look every 15 s at one that they
+// could not take, and need a few looks to let go of it.
 func (f *fixture) WaitNoSnapshot(c claim) {
 	f.Helper()
-	f.Eventually("no snapshot", goneWithin, func(ctx context.Context) (bool, string, error) {
+	f.Eventually("no snapshot", 3*goneWithin, func(ctx context.Context) (bool, string, error) {
 		names, err := f.Snapshots(ctx, c)
 		return len(names) == 0, strings.Join(names, ", "), err
 	})
@@ -166,8 +167,12 @@ func (f *fixture) MidCopy(dataSource string, source claim, edit ...func(*corev1.
 	f.Helper()
 	c := f.CopyOf(dataSource, "copy", append(edit, ofClass(plainClass))...)
 	f.WaitImport(c, "an attempt", importWithin, func(imp *v1alpha1.VMDiskImport) bool { return imp.Status.Attempts == 1 })
+	require.NotEmpty(f, f.exporters(source))
 	f.signal(source, syscall.SIGSTOP)
 	f.Cleanup(func() { f.signal(source, syscall.SIGCONT) })
+	imp := &v1alpha1.VMDiskImport{}
+	require.NoError(f, f.Get(f.ctx, f.key(c.name), imp))
+	require.Nil(f, imp.Status.Result, "the copy had ended before its exporter was stopped")
 	return c
 }
 
