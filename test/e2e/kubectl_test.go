@@ -150,12 +150,12 @@ func (f *fixture) applyDry(manifest string) {
 	f.Kubectl("apply", "--dry-run=server", "--filename", file)
 }
 
-// TestDocsApply asks the API server to take every manifest in the pages of the kinds, without keeping it.
+// TestDocsApply asks the API server to take every manifest in the pages for users, without keeping it.
 func TestDocsApply(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	f.NeedsTestCluster("ReferenceGrants")
-	for _, page := range []string{"vmdiskimage.md", "dataimportcron.md", "datasource.md"} {
+	for _, page := range []string{"vmdiskimage.md", "registries.md", "dataimportcron.md", "datasource.md", "strategies.md"} {
 		content, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
 		require.NoError(t, err)
 		var manifests []string
