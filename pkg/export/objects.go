@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
+
+	"github.com/gild-project/gild/pkg/restricted"
 )
 
 // Where things are in an exporter pod.
@@ -16,9 +18,6 @@ const (
 	device       = "/dev/target"
 	directory    = "/target"
 	mountedFiles = "/run/gild/export"
-
-	// exporterID is KubeVirt's qemu user and group: the disks belong to it.
-	exporterID = 107
 )
 
 // newPod is the pod of an export: it has the volume and the Secret, and reaches nothing.
@@ -40,14 +39,8 @@ func newPod(spec Spec, try int) *corev1.Pod {
 			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromString(portName), Scheme: corev1.URISchemeHTTPS}},
 			PeriodSeconds: 2,
 		},
-		SecurityContext: &corev1.SecurityContext{
-			AllowPrivilegeEscalation: ptr.To(false),
-			ReadOnlyRootFilesystem:   ptr.To(true),
-			RunAsNonRoot:             ptr.To(true),
-			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-		},
-		VolumeMounts: []corev1.VolumeMount{{Name: "secret", MountPath: mountedFiles, ReadOnly: true}},
+		SecurityContext: restricted.Container(),
+		VolumeMounts:    []corev1.VolumeMount{{Name: "secret", MountPath: mountedFiles, ReadOnly: true}},
 	}
 	if spec.ReadOnlyDevice {
 		target = device
@@ -72,12 +65,8 @@ func newPod(spec Spec, try int) *corev1.Pod {
 		EnableServiceLinks:            ptr.To(false),
 		TerminationGracePeriodSeconds: ptr.To[int64](10),
 		ImagePullSecrets:              spec.PullSecrets,
-		SecurityContext: &corev1.PodSecurityContext{
-			RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](exporterID), RunAsGroup: ptr.To[int64](exporterID),
-			FSGroup: ptr.To[int64](exporterID), FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
-			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-		},
-		Containers: []corev1.Container{exporter},
+		SecurityContext:               restricted.Pod(),
+		Containers:                    []corev1.Container{exporter},
 		Volumes: []corev1.Volume{
 			{Name: "target", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: spec.Claim.Name, ReadOnly: true}}},
 			{Name: "secret", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: meta.Name, DefaultMode: ptr.To[int32](0o440)}}},

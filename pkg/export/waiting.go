@@ -2,20 +2,17 @@ package export
 
 import (
 	"fmt"
-	"regexp"
-	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/gild-project/gild/pkg/podevents"
 )
 
 const (
 	// nodePatience is how long a pod may be without a node before that is worth telling.
 	nodePatience = 4 * time.Second
-	// mountPatience is how long mounting may fail before that is worth telling: the node may not know
-	// the volume yet.
-	mountPatience = 10 * time.Second
 	// nodeSilence is how long a pod may run without being ready before its node counts as silent.
 	nodeSilence = 30 * time.Second
 )
@@ -29,7 +26,7 @@ func waiting(pod *corev1.Pod, events []corev1.Event, now time.Time) string {
 		}
 		switch {
 		case strings.Contains(w.Reason, "ImagePull") || w.Reason == "ErrImageNeverPull" || w.Reason == "InvalidImageName":
-			return fmt.Sprintf("node %s cannot pull the exporter image %s: %s", pod.Spec.NodeName, pod.Spec.Containers[0].Image, withoutQueries(clean(w.Reason+": "+w.Message)))
+			return fmt.Sprintf("node %s cannot pull the exporter image %s: %s", pod.Spec.NodeName, pod.Spec.Containers[0].Image, podevents.WithoutQueries(clean(w.Reason+": "+w.Message)))
 		case w.Reason == "CreateContainerConfigError", w.Reason == "CreateContainerError", w.Reason == "RunContainerError":
 			return "starting the exporter: " + clean(w.Message)
 		}
@@ -38,7 +35,7 @@ func waiting(pod *corev1.Pod, events []corev1.Event, now time.Time) string {
 	if message, ok := unscheduled(pod); ok && age > nodePatience {
 		return "no node takes the exporter: " + clean(message)
 	}
-	if event := latest(events, "FailedMount", "FailedAttachVolume", "FailedMapVolume", "SuccessfulMountVolume", "SuccessfulAttachVolume", "Pulling", "Pulled", "Created", "Started"); event != nil && strings.HasPrefix(event.Reason, "Failed") && age > mountPatience {
+	if event := podevents.FailingMount(pod, events, now); event != nil {
 		return "node " + pod.Spec.NodeName + " cannot mount the volume for the exporter: " + clean(event.Message)
 	}
 	if pod.Status.Phase == corev1.PodRunning && silentSince(pod, now.Add(-nodeSilence)) {
@@ -64,20 +61,4 @@ func silentSince(pod *corev1.Pod, then time.Time) bool {
 		}
 	}
 	return false
-}
-
-// latest is the newest event with one of the reasons, nil when there is none.
-func latest(events []corev1.Event, reasons ...string) *corev1.Event {
-	var newest *corev1.Event
-	for i := range events {
-		if slices.Contains(reasons, events[i].Reason) && (newest == nil || !events[i].LastTimestamp.Before(&newest.LastTimestamp)) {
-			newest = &events[i]
-		}
-	}
-	return newest
-}
-
-// withoutQueries takes the queries out of the URLs in a text: that of a blob store is often signed.
-func withoutQueries(text string) string {
-	return regexp.MustCompile(`(://[^\s"'?]*)\?[^\s"']*`).ReplaceAllString(text, "$1")
 }

@@ -41,9 +41,9 @@ func TestWaiting(t *testing.T) {
 		"creating":           {pod: container("ContainerCreating", ""), want: "the exporter is starting"},
 		"no node yet":        {pod: unschedulable, age: time.Second, want: "the exporter is starting"},
 		"no node":            {pod: unschedulable, age: 5 * time.Second, want: "no node takes the exporter: 0/3 nodes are available"},
-		"attached elsewhere": {age: 20 * time.Second, events: []corev1.Event{attach}, want: `node node-1 cannot mount the volume for the exporter: Multi-Attach error for volume "pv-1"`},
+		"attached elsewhere": {age: 30 * time.Second, events: []corev1.Event{attach}, want: `node node-1 cannot mount the volume for the exporter: Multi-Attach error for volume "pv-1"`},
 		"first mount":        {age: 5 * time.Second, events: []corev1.Event{attach}, want: "the exporter is starting"},
-		"mounted in the end": {age: 20 * time.Second, events: []corev1.Event{event("Pulled", "", time.Second), attach}, want: "the exporter is starting"},
+		"mounted in the end": {age: 30 * time.Second, events: []corev1.Event{event("Pulled", "", time.Second), attach}, want: "the exporter is starting"},
 		"not ready yet":      {pod: running(5 * time.Second), want: "the exporter is starting"},
 		"does not answer":    {pod: running(time.Minute), want: "the exporter on node node-1 does not answer: look at the node, and at policies that keep its kubelet from port 8443"},
 		"something else":     {age: time.Minute, events: []corev1.Event{event("Scheduled", "", time.Second)}, want: "the exporter is starting"},
@@ -52,6 +52,7 @@ func TestWaiting(t *testing.T) {
 			pod := newPod(testSpec(), 1)
 			pod.Spec.NodeName = "node-1"
 			pod.CreationTimestamp = metav1.NewTime(now.Add(-c.age))
+			pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: pod.CreationTimestamp}}
 			if c.pod != nil {
 				c.pod(pod)
 			}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/importer"
+	"github.com/gild-project/gild/pkg/podevents"
 )
 
 const (
@@ -83,7 +84,7 @@ func nodeCannot(pod *corev1.Pod, events []corev1.Event) (o outcome, ok bool) {
 	unsupported := func(words string) (outcome, bool) {
 		return noImageVolumes(fmt.Sprintf("node %s says: %s", pod.Spec.NodeName, words)), true
 	}
-	if event := latest(events, "FailedMount"); event != nil && strings.Contains(event.Message, "no volume plugin matched") {
+	if event := podevents.Latest(events, "FailedMount"); event != nil && strings.Contains(event.Message, "no volume plugin matched") {
 		return unsupported(event.Message)
 	}
 	waiting := waitingState(pod)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gild-project/gild/pkg/credentials"
 	"github.com/gild-project/gild/pkg/importer"
+	"github.com/gild-project/gild/pkg/restricted"
 )
 
 // Where things are in an importer pod.
@@ -22,9 +23,6 @@ const (
 	caDirectory     = "/run/gild/ca"
 	scratchDir      = "/scratch"
 	terminationLog  = "/dev/termination-log"
-
-	// importerID is KubeVirt's qemu user and group; a virtual machine reads the disk as it.
-	importerID = 107
 )
 
 // ourTemplate is the pod of an attempt, before the operator changes it.
@@ -43,13 +41,7 @@ func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
 			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("128Mi")},
 			Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2"), corev1.ResourceMemory: resource.MustParse("640Mi")},
 		},
-		SecurityContext: &corev1.SecurityContext{
-			AllowPrivilegeEscalation: ptr.To(false),
-			ReadOnlyRootFilesystem:   ptr.To(true),
-			RunAsNonRoot:             ptr.To(true),
-			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-		},
+		SecurityContext: restricted.Container(),
 	}
 	volumes := []corev1.Volume{
 		{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: ptr.To(resource.MustParse("16Mi"))}}},
@@ -82,13 +74,9 @@ func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
 			AutomountServiceAccountToken:  ptr.To(false),
 			EnableServiceLinks:            ptr.To(false),
 			TerminationGracePeriodSeconds: ptr.To[int64](10),
-			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](importerID), RunAsGroup: ptr.To[int64](importerID),
-				FSGroup: ptr.To[int64](importerID), FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
-				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-			},
-			Containers: []corev1.Container{container},
-			Volumes:    volumes,
+			SecurityContext:               restricted.Pod(),
+			Containers:                    []corev1.Container{container},
+			Volumes:                       volumes,
 		},
 	}
 	if pulledByNode(&a.spec.Source) {

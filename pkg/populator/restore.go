@@ -14,6 +14,7 @@ import (
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/credentials"
 	"github.com/gild-project/gild/pkg/importer"
+	"github.com/gild-project/gild/pkg/podevents"
 )
 
 const (
@@ -89,7 +90,7 @@ func (c *importController) beginRestore(ctx context.Context, imp *v1alpha1.VMDis
 // restoring says what the storage does, or why it is not waited for any longer.
 func (c *importController) restoring(ctx context.Context, imp *v1alpha1.VMDiskImport, prime *corev1.PersistentVolumeClaim, since time.Time) (why string, s state) {
 	now := c.clock.Now()
-	failed := latest(c.eventsOf(ctx, prime.UID), "ProvisioningFailed")
+	failed := podevents.Latest(c.eventsOf(ctx, prime.UID), "ProvisioningFailed")
 	switch {
 	case failed != nil && now.Sub(since) > failurePatience && now.Sub(failed.FirstTimestamp.Time) > failurePatience:
 		return "the storage cannot restore the snapshot: " + failed.Message, state{}

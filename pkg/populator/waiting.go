@@ -2,13 +2,13 @@ package populator
 
 import (
 	"cmp"
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/gild-project/gild/pkg/podevents"
 )
 
 // podWaiting says what keeps an importer pod from running, for its user who cannot look into
@@ -28,7 +28,7 @@ func podWaiting(pod *corev1.Pod, events []corev1.Event, now time.Time) state {
 			return blocked(waiting.Reason, "starting the importer: %s", waiting.Message)
 		}
 	}
-	if event := latest(events, "ProvisioningFailed"); event != nil && !scheduled(pod) {
+	if event := podevents.Latest(events, "ProvisioningFailed"); event != nil && !scheduled(pod) {
 		return blocked(reasonProvisioningFailed, "the storage class cannot make the volume: %s", event.Message)
 	}
 	for _, condition := range pod.Status.Conditions {
@@ -39,11 +39,11 @@ func podWaiting(pod *corev1.Pod, events []corev1.Event, now time.Time) state {
 			return blocked(reasonUnschedulable, "no node takes the importer: %s", condition.Message)
 		}
 	}
-	if event := failingMount(events); event != nil && scheduledBefore(pod, now.Add(-mountPatience)) && scheduledBefore(pod, event.LastTimestamp.Add(-firstMount)) {
+	if event := podevents.FailingMount(pod, events, now); event != nil {
 		return blocked(reasonMountFailed, "mounting the volume: %s", event.Message)
 	}
 	if image := nodeImage(&pod.Spec); image != "" {
-		if event := latest(events, "Pulling", "Pulled"); event != nil && event.Reason == "Pulling" && strings.Contains(event.Message, strconv.Quote(image)) {
+		if event := podevents.Latest(events, "Pulling", "Pulled"); event != nil && event.Reason == "Pulling" && strings.Contains(event.Message, strconv.Quote(image)) {
 			return pending(reasonStarting, "node %s is pulling %s", pod.Spec.NodeName, image)
 		}
 	}
@@ -57,16 +57,6 @@ func pullWaiting(pod *corev1.Pod, waiting *corev1.ContainerStateWaiting, events 
 		return blocked(reasonImagePullFailed, "node %s cannot pull %s, try %d of %d: %s", pod.Spec.NodeName, image, max(failedPulls(image, events), 1), maxPulls, pullMessage(waiting, events))
 	}
 	return blocked(reasonImagePullFailed, "pulling the importer image %s: %s", image, pullMessage(waiting, events))
-}
-
-// failingMount is the newest event of a mount that failed, nil when the pod has gone on since: its
-// volumes are mounted before its images are pulled.
-func failingMount(events []corev1.Event) *corev1.Event {
-	event := latest(events, "FailedMount", "FailedAttachVolume", "FailedMapVolume", "SuccessfulMountVolume", "Pulling", "Pulled", "Created", "Started")
-	if event == nil || !strings.HasPrefix(event.Reason, "Failed") {
-		return nil
-	}
-	return event
 }
 
 // unreachable reports whether the node of a pod no longer answers for it: the pod should have ended long
@@ -88,7 +78,7 @@ func unreachable(pod *corev1.Pod, now time.Time) bool {
 
 // noPod says why a Job has no pod yet.
 func noPod(events []corev1.Event) state {
-	if event := latest(events, "FailedCreate"); event != nil {
+	if event := podevents.Latest(events, "FailedCreate"); event != nil {
 		return blocked(reasonPodNotCreated, "making the importer pod: %s", event.Message)
 	}
 	return pending(reasonStarting, "the importer is starting")
@@ -99,15 +89,10 @@ func noPod(events []corev1.Event) state {
 func pullMessage(waiting *corev1.ContainerStateWaiting, events []corev1.Event) string {
 	for i := len(events) - 1; i >= 0; i-- {
 		if events[i].Reason == "Failed" && strings.Contains(events[i].Message, "pull") {
-			return withoutQueries(events[i].Message)
+			return podevents.WithoutQueries(events[i].Message)
 		}
 	}
-	return withoutQueries(cmp.Or(waiting.Message, waiting.Reason))
-}
-
-// withoutQueries takes the queries out of the URLs in a text: that of a blob store is often signed, and opens it to everybody.
-func withoutQueries(text string) string {
-	return regexp.MustCompile(`(://[^\s"'?]*)\?[^\s"']*`).ReplaceAllString(text, "$1")
+	return podevents.WithoutQueries(cmp.Or(waiting.Message, waiting.Reason))
 }
 
 // unboundImmediate is how the scheduler says that a volume is not there yet, which is nobody's fault.
@@ -120,35 +105,4 @@ const nodeSilence = 30 * time.Second
 // under way.
 const nodePatience = 4 * time.Second
 
-// mountPatience is how long mounting may fail before it is worth telling.
-const mountPatience = 20 * time.Second
-
-// firstMount is how long after a pod has its node a failed mount tells nothing: the node may not
-// read the claim yet, and tries again.
-const firstMount = 5 * time.Second
-
-func scheduledBefore(pod *corev1.Pod, then time.Time) bool {
-	for _, condition := range pod.Status.Conditions {
-		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionTrue {
-			return condition.LastTransitionTime.Time.Before(then)
-		}
-	}
-	return false
-}
-
 func scheduled(pod *corev1.Pod) bool { return pod.Spec.NodeName != "" }
-
-// latest is the newest event with one of the reasons, nil when there is none.
-func latest(events []corev1.Event, reasons ...string) *corev1.Event {
-	for i := len(events) - 1; i >= 0; i-- {
-		if slices.Contains(reasons, events[i].Reason) {
-			return &events[i]
-		}
-	}
-	return nil
-}
-
-// byTime sorts events, oldest first.
-func byTime(a, b corev1.Event) int {
-	return cmp.Or(a.LastTimestamp.Compare(b.LastTimestamp.Time), a.EventTime.Compare(b.EventTime.Time))
-}

@@ -53,7 +53,7 @@ func TestPodWaiting(t *testing.T) {
 		{"no mount yet", onNode(time.Second), []corev1.Event{noMount(0, "forbidden")}, reasonStarting, "starting", false},
 		{"no mount", onNode(time.Minute), []corev1.Event{noMount(time.Second, "wrong fs")}, reasonMountFailed, "wrong fs", true},
 		{"no mount at first", onNode(time.Minute), []corev1.Event{noMount(time.Minute, "forbidden")}, reasonStarting, "starting", false},
-		{"mounted in the end", onNode(time.Minute), []corev1.Event{noMount(time.Second, "forbidden"), {Reason: "Pulled"}}, reasonStarting, "starting", false},
+		{"mounted in the end", onNode(time.Minute), []corev1.Event{noMount(time.Second, "forbidden"), {Reason: "Pulled", LastTimestamp: metav1.NewTime(now)}}, reasonStarting, "starting", false},
 		{"no configuration", waitingPod("CreateContainerConfigError", "secret gone"), nil, "CreateContainerConfigError", "secret gone", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {

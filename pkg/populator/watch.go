@@ -18,6 +18,7 @@ import (
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/credentials"
 	"github.com/gild-project/gild/pkg/importer"
+	"github.com/gild-project/gild/pkg/podevents"
 )
 
 // lookAgain is how often a pod that does not run yet is looked at; each look reads events.
@@ -263,7 +264,7 @@ func (c *importController) eventsOf(ctx context.Context, uids ...types.UID) []co
 			all = append(all, list.Items...)
 		}
 	}
-	slices.SortStableFunc(all, byTime)
+	slices.SortStableFunc(all, podevents.ByTime)
 	return all
 }
 
