@@ -23,7 +23,8 @@ type Spec struct {
 	Claim types.NamespacedName
 	// ReadOnlyDevice tells a volume of the mode Block; the others hold disk.img.
 	ReadOnlyDevice bool
-	// Image is that of the importer.
+	// Image is that of the importer. Nodes pull it with what the service account default of the claim's
+	// namespace has: pull secrets of the system namespace are not there.
 	Image string
 	// Revision names the content of the volume, in printable ASCII without blanks and quotes. The ETag
 	// of the export begins with it and ends with what changes when somebody writes to the volume:
@@ -31,8 +32,6 @@ type Spec struct {
 	Revision string
 	// Labels are set on all objects beside those of this package.
 	Labels map[string]string
-	// PullSecrets are Secrets in the namespace of the claim, for Image.
-	PullSecrets []corev1.LocalObjectReference
 }
 
 // State is what an export looks like now.

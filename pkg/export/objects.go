@@ -64,7 +64,6 @@ func newPod(spec Spec, try int) *corev1.Pod {
 		AutomountServiceAccountToken:  ptr.To(false),
 		EnableServiceLinks:            ptr.To(false),
 		TerminationGracePeriodSeconds: ptr.To[int64](10),
-		ImagePullSecrets:              spec.PullSecrets,
 		SecurityContext:               restricted.Pod(),
 		Containers:                    []corev1.Container{exporter},
 		Volumes: []corev1.Volume{

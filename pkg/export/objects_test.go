@@ -42,7 +42,6 @@ func blockSpec() Spec {
 	spec := testSpec()
 	spec.ReadOnlyDevice = true
 	spec.Revision = "$(PATH)"
-	spec.PullSecrets = []corev1.LocalObjectReference{{Name: "pull"}}
 	return spec
 }
 
