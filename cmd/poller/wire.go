@@ -21,6 +21,7 @@ import (
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/cdi"
 	"github.com/gild-project/gild/pkg/datasource"
+	"github.com/gild-project/gild/pkg/grant"
 	"github.com/gild-project/gild/pkg/poller"
 	"github.com/gild-project/gild/pkg/roller"
 	"github.com/gild-project/gild/pkg/trim"
@@ -41,7 +42,7 @@ func run(ctx context.Context, o options) error {
 	}
 	config.QPS, config.Burst = clientQPS, 2*clientQPS
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, cdi.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, cdi.AddToScheme, grant.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return fmt.Errorf("making the scheme: %w", err)
 		}

@@ -1,6 +1,7 @@
 package grant
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -24,10 +25,19 @@ const (
 	// that namespace.
 	Role = "gild-copy"
 
-	// serviceAccount is the one of a namespace that is asked about, as with CDI: a claim does not
+	// DefaultServiceAccount is the one of a namespace that is asked about, as with CDI: a claim does not
 	// tell who made it.
-	serviceAccount = "default"
+	DefaultServiceAccount = "default"
 )
+
+// Subject is who copies: a claim of a namespace, on behalf of one of its service accounts.
+type Subject struct {
+	Namespace string
+	// ServiceAccount is DefaultServiceAccount where it is empty.
+	ServiceAccount string
+}
+
+func (s Subject) serviceAccount() string { return cmp.Or(s.ServiceAccount, DefaultServiceAccount) }
 
 // Grants asks the API server, each time anew: a grant may be revoked at any time.
 type Grants struct {
@@ -56,21 +66,21 @@ func AddToScheme(scheme *runtime.Scheme) error {
 	return gatewayv1beta1.Install(scheme)
 }
 
-// Check tells whether a claim of the namespace from may be filled with a copy of an object of
-// another namespace: kind is KindClaim or KindSnapshot. In its own namespace it always may.
-func (g *Grants) Check(ctx context.Context, from string, kind, namespace, name string) (Answer, error) {
-	if from == namespace {
+// Check tells whether a claim of the subject may be filled with a copy of an object of another
+// namespace: kind is KindClaim or KindSnapshot. In its own namespace it always may.
+func (g *Grants) Check(ctx context.Context, by Subject, kind, namespace, name string) (Answer, error) {
+	if by.Namespace == namespace {
 		return Answer{Allowed: true}, nil
 	}
-	known, granted, err := g.referred(ctx, from, kind, namespace, name)
+	known, granted, err := g.referred(ctx, by.Namespace, kind, namespace, name)
 	if err != nil || granted {
 		return Answer{Allowed: granted}, err
 	}
-	permitted, err := g.permitted(ctx, from, kind, namespace, name)
+	permitted, err := g.permitted(ctx, by, kind, namespace, name)
 	if err != nil || permitted {
 		return Answer{Allowed: permitted}, err
 	}
-	return Answer{Message: advice(known, from, kind, namespace, name)}, nil
+	return Answer{Message: advice(known, by, kind, namespace, name)}, nil
 }
 
 // referred tells whether a ReferenceGrant allows the copy; known is false where the cluster does not
@@ -92,8 +102,8 @@ func (g *Grants) referred(ctx context.Context, from, kind, namespace, name strin
 	return true, false, nil
 }
 
-// permitted asks whether the service account of a namespace may copy, by the same rules as CDI.
-func (g *Grants) permitted(ctx context.Context, from, kind, namespace, name string) (bool, error) {
+// permitted asks whether a service account may copy, by the same rules as CDI.
+func (g *Grants) permitted(ctx context.Context, by Subject, kind, namespace, name string) (bool, error) {
 	ask := func(review *authorizationv1.SubjectAccessReview) (*authorizationv1.SubjectAccessReview, error) {
 		return review, g.client.Create(ctx, review)
 	}
@@ -105,9 +115,9 @@ func (g *Grants) permitted(ctx context.Context, from, kind, namespace, name stri
 	default:
 		return false, fmt.Errorf("asking about a copy of a %s: only %s and %s are copied", kind, KindClaim, KindSnapshot)
 	}
-	allowed, _, err := may(ask, namespace, name, from, serviceAccount)
+	allowed, _, err := may(ask, namespace, name, by.Namespace, by.serviceAccount())
 	if err != nil {
-		return false, fmt.Errorf("asking whether namespace %s may copy %s %s/%s: %w", from, kind, namespace, name, err)
+		return false, fmt.Errorf("asking whether service account %s/%s may copy %s %s/%s: %w", by.Namespace, by.serviceAccount(), kind, namespace, name, err)
 	}
 	return allowed, nil
 }

@@ -109,7 +109,7 @@ func TestReferenceGrants(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, granting(test.from, test.to))
-			answer, err := w.Check(t.Context(), "vms", test.kind, "images", "fedora")
+			answer, err := w.Check(t.Context(), Subject{Namespace: "vms"}, test.kind, "images", "fedora")
 			require.NoError(t, err)
 			require.Equal(t, test.allowed, answer.Allowed)
 			require.Equal(t, test.allowed, answer.Message == "")
@@ -120,7 +120,7 @@ func TestReferenceGrants(t *testing.T) {
 
 func TestGrantOfAnotherNamespaceCountsForNothing(t *testing.T) {
 	elsewhere := strings.Replace(granting("{group: cdi.kubevirt.io, kind: DataSource, namespace: vms}", `{group: "", kind: PersistentVolumeClaim}`), "namespace: images", "namespace: vms", 1)
-	answer, err := newWorld(t, elsewhere).Check(t.Context(), "vms", KindClaim, "images", "fedora")
+	answer, err := newWorld(t, elsewhere).Check(t.Context(), Subject{Namespace: "vms"}, KindClaim, "images", "fedora")
 	require.NoError(t, err)
 	require.False(t, answer.Allowed)
 }
@@ -128,7 +128,7 @@ func TestGrantOfAnotherNamespaceCountsForNothing(t *testing.T) {
 func TestOwnNamespaceNeedsNoGrant(t *testing.T) {
 	w := newWorld(t)
 	w.listing, w.asking = errors.New("not listed"), errors.New("not asked")
-	answer, err := w.Check(t.Context(), "vms", KindClaim, "vms", "fedora")
+	answer, err := w.Check(t.Context(), Subject{Namespace: "vms"}, KindClaim, "vms", "fedora")
 	require.NoError(t, err)
 	require.Equal(t, Answer{Allowed: true}, answer)
 }
@@ -151,7 +151,7 @@ func TestPermissions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.permits = test.permits
-			answer, err := w.Check(t.Context(), "vms", test.kind, "images", "fedora")
+			answer, err := w.Check(t.Context(), Subject{Namespace: "vms"}, test.kind, "images", "fedora")
 			require.NoError(t, err)
 			require.Equal(t, test.allowed, answer.Allowed)
 			require.NotEmpty(t, w.reviews)
@@ -169,7 +169,7 @@ func TestPermissions(t *testing.T) {
 func TestAdvice(t *testing.T) {
 	for _, kind := range []string{KindClaim, KindSnapshot} {
 		t.Run(kind, func(t *testing.T) {
-			answer, err := newWorld(t).Check(t.Context(), "vms", kind, "images", "fedora")
+			answer, err := newWorld(t).Check(t.Context(), Subject{Namespace: "vms"}, kind, "images", "fedora")
 			require.NoError(t, err)
 			require.True(t, strings.HasPrefix(answer.Message, "namespace images does not let namespace vms copy "+kind+" fedora"), answer.Message)
 			_, rest, ok := strings.Cut(answer.Message, "allows it with {")
@@ -177,10 +177,10 @@ func TestAdvice(t *testing.T) {
 			text, _, ok := strings.Cut(rest, "}} ")
 			require.True(t, ok, answer.Message)
 			w := newWorld(t, "{"+text+"}}")
-			answer, err = w.Check(t.Context(), "vms", kind, "images", "fedora")
+			answer, err = w.Check(t.Context(), Subject{Namespace: "vms"}, kind, "images", "fedora")
 			require.NoError(t, err)
 			require.True(t, answer.Allowed)
-			answer, err = w.Check(t.Context(), "vms", kind, "images", "debian")
+			answer, err = w.Check(t.Context(), Subject{Namespace: "vms"}, kind, "images", "debian")
 			require.NoError(t, err)
 			require.False(t, answer.Allowed)
 		})
@@ -196,12 +196,12 @@ func TestWithoutReferenceGrants(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.listing = missing
-			answer, err := w.Check(t.Context(), "vms", KindClaim, "images", "fedora")
+			answer, err := w.Check(t.Context(), Subject{Namespace: "vms"}, KindClaim, "images", "fedora")
 			require.NoError(t, err)
 			require.Equal(t, Answer{Message: "namespace images does not let namespace vms copy PersistentVolumeClaim fedora: its owner allows it with: " +
 				"kubectl create rolebinding gild-copy-vms --namespace images --clusterrole gild-copy --serviceaccount vms:default"}, answer)
 			w.permits = map[string]bool{"create cdi.kubevirt.io/datavolumes/source": true}
-			answer, err = w.Check(t.Context(), "vms", KindClaim, "images", "fedora")
+			answer, err = w.Check(t.Context(), Subject{Namespace: "vms"}, KindClaim, "images", "fedora")
 			require.NoError(t, err)
 			require.True(t, answer.Allowed)
 		})
@@ -213,15 +213,15 @@ func TestFaults(t *testing.T) {
 	fault := apierrors.NewInternalError(errors.New("the store is down"))
 	w := newWorld(t)
 	w.listing = fault
-	answer, err := w.Check(t.Context(), "vms", KindClaim, "images", "fedora")
+	answer, err := w.Check(t.Context(), Subject{Namespace: "vms"}, KindClaim, "images", "fedora")
 	require.ErrorIs(t, err, fault)
 	require.Zero(t, answer)
 	w.listing, w.asking, w.permits = nil, fault, map[string]bool{"create cdi.kubevirt.io/datavolumes/source": true}
-	answer, err = w.Check(t.Context(), "vms", KindClaim, "images", "fedora")
+	answer, err = w.Check(t.Context(), Subject{Namespace: "vms"}, KindClaim, "images", "fedora")
 	require.ErrorIs(t, err, fault)
 	require.Zero(t, answer)
 	w.asking = nil
-	_, err = w.Check(t.Context(), "vms", "Secret", "images", "fedora")
+	_, err = w.Check(t.Context(), Subject{Namespace: "vms"}, "Secret", "images", "fedora")
 	require.ErrorContains(t, err, "only PersistentVolumeClaim and VolumeSnapshot are copied")
 }
 
@@ -239,7 +239,7 @@ func TestSample(t *testing.T) {
 	require.True(t, ok)
 	w := newWorld(t, grant)
 	for from, allowed := range map[string]bool{"vms": true, "others": false} {
-		answer, err := w.Check(t.Context(), from, KindClaim, pvc.Namespace, pvc.Name)
+		answer, err := w.Check(t.Context(), Subject{Namespace: from}, KindClaim, pvc.Namespace, pvc.Name)
 		require.NoError(t, err)
 		require.Equal(t, allowed, answer.Allowed)
 	}
@@ -250,7 +250,7 @@ func TestSample(t *testing.T) {
 	require.NoError(t, yaml.UnmarshalStrict(data, binding))
 	require.Equal(t, rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: Role}, binding.RoleRef)
 	require.Equal(t, pvc.Namespace, binding.Namespace)
-	require.Equal(t, []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: "vms", Name: serviceAccount}}, binding.Subjects)
+	require.Equal(t, []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: "vms", Name: DefaultServiceAccount}}, binding.Subjects)
 }
 
 // TestRoles: the role that the advice names gives what is asked for, and ours what Check needs.

@@ -35,10 +35,11 @@ func allows(grant *gatewayv1beta1.ReferenceGrant, from, kind, name string) bool 
 
 // advice is what the owner of a namespace does to allow a copy; known says whether the cluster knows
 // ReferenceGrants.
-func advice(known bool, from, kind, namespace, name string) string {
+func advice(known bool, by Subject, kind, namespace, name string) string {
+	from := by.Namespace
 	refused := fmt.Sprintf("namespace %s does not let namespace %s copy %s %s", namespace, from, kind, name)
 	bind := fmt.Sprintf("kubectl create rolebinding %s-%s --namespace %s --clusterrole %s --serviceaccount %s:%s",
-		Role, from, namespace, Role, from, serviceAccount)
+		Role, from, namespace, Role, from, by.serviceAccount())
 	if !known {
 		return fmt.Sprintf("%s: its owner allows it with: %s", refused, bind)
 	}

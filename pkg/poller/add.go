@@ -16,6 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/gild-project/gild/pkg/grant"
 )
 
 const (
@@ -44,8 +46,8 @@ type Options struct {
 	Clock clock.PassiveClock
 }
 
-// Add adds the poller to a manager, whose scheme knows the kinds of cdi.kubevirt.io. The cluster
-// must have them, and they must be ours.
+// Add adds the poller to a manager, whose scheme knows the kinds of cdi.kubevirt.io and of pkg/grant. The cluster
+// must have the former, and they must be ours.
 func Add(mgr manager.Manager, o Options) error {
 	p, err := newPoller(mgr.GetClient(), mgr.GetAPIReader(), o)
 	if err != nil {
@@ -74,7 +76,7 @@ func newPoller(c client.Client, live client.Reader, o Options) (*poller, error) 
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
 	return &poller{
-		client: c, live: live, prober: o.Prober, finalizer: o.Finalizer, clock: o.Clock, events: o.Events,
+		client: c, live: live, grants: grant.New(live, c), prober: o.Prober, finalizer: o.Finalizer, clock: o.Clock, events: o.Events,
 		queue: newQueue(o.MaxPollsPerHost), memory: newMemory(), metrics: m, finished: make(chan event.GenericEvent, backlog),
 	}, nil
 }

@@ -5,20 +5,17 @@ import (
 	"context"
 	"fmt"
 
-	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 
 	"github.com/gild-project/gild/pkg/golden"
+	"github.com/gild-project/gild/pkg/grant"
 )
 
-// defaultServiceAccount is the one of crons that name none, as in CDI.
-const defaultServiceAccount = "default"
-
 // findClaim reads the claim that is the source: a new one of its name is a new revision. One in
-// another namespace must be open to the cron's service account.
+// another namespace must be open to the cron, or to its service account.
 func (p *poller) findClaim(ctx context.Context, cron *cdiv1.DataImportCron, source *cdiv1.DataVolumeSourcePVC) (*golden.Revision, error) {
 	key := types.NamespacedName{Namespace: cmp.Or(source.Namespace, cron.Namespace), Name: source.Name}
 	if key.Namespace != cron.Namespace {
@@ -37,23 +34,18 @@ func (p *poller) findClaim(ctx context.Context, cron *cdiv1.DataImportCron, sour
 	return claimRevision(golden.Claim{Namespace: claim.Namespace, Name: claim.Name, UID: claim.UID}), nil
 }
 
-// authorize asks the API server whether the cron's service account may copy a claim, by the same
-// rules as CDI.
+// authorize asks the API server whether the cron may copy a claim of another namespace. Its import asks again.
 func (p *poller) authorize(ctx context.Context, cron *cdiv1.DataImportCron, claim types.NamespacedName) error {
-	account := defaultServiceAccount
+	by := grant.Subject{Namespace: cron.Namespace}
 	if cron.Spec.ServiceAccountName != nil {
-		account = cmp.Or(*cron.Spec.ServiceAccountName, account)
+		by.ServiceAccount = *cron.Spec.ServiceAccountName
 	}
-	ask := func(review *authorizationv1.SubjectAccessReview) (*authorizationv1.SubjectAccessReview, error) {
-		return review, p.client.Create(ctx, review)
+	answer, err := p.grants.Check(ctx, by, grant.KindClaim, claim.Namespace, claim.Name)
+	if err != nil {
+		return err
 	}
-	allowed, why, err := cdiv1.CanServiceAccountClonePVC(ask, claim.Namespace, claim.Name, cron.Namespace, account)
-	switch {
-	case err != nil:
-		return fmt.Errorf("asking whether service account %s may copy claim %s: %w", account, claim, err)
-	case !allowed:
-		return hopeless(reasonNotAuthorized, "service account %s/%s may not copy claim %s: %s: give it create on datavolumes/source (cdi.kubevirt.io) in namespace %s",
-			cron.Namespace, account, claim, why, claim.Namespace)
+	if !answer.Allowed {
+		return hopeless(reasonNotAuthorized, "%s", answer.Message)
 	}
 	return nil
 }

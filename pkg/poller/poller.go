@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/gild-project/gild/pkg/golden"
+	"github.com/gild-project/gild/pkg/grant"
 )
 
 const (
@@ -36,6 +37,7 @@ const (
 type poller struct {
 	client client.Client // reads crons from the cache
 	live   client.Reader // reads Secrets and the like from the API server
+	grants *grant.Grants
 	prober Prober
 	// finalizer goes on crons of which a revision was found.
 	finalizer string

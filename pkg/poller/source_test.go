@@ -9,9 +9,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/golden"
+	"github.com/gild-project/gild/pkg/grant"
 	"github.com/gild-project/gild/pkg/imagestream"
 )
 
@@ -158,7 +160,7 @@ func TestClaim(t *testing.T) {
 		cron.Spec.ServiceAccountName = ptr("cloner")
 		w := newWorld(t, cron, claim("disks", ""))
 		w.look()
-		w.requireCondition(corev1.ConditionFalse, reasonNotAuthorized, "golden/cloner", "datavolumes/source")
+		w.requireCondition(corev1.ConditionFalse, reasonNotAuthorized, "--serviceaccount golden:cloner")
 		require.Empty(t, w.desired())
 		require.Equal(t, "system:serviceaccount:golden:cloner", w.reviews[0].User)
 		require.Equal(t, "disks", w.reviews[0].ResourceAttributes.Namespace)
@@ -167,6 +169,16 @@ func TestClaim(t *testing.T) {
 		w.allowed = map[string]bool{"datavolumes": true}
 		w.pass(time.Hour)
 		require.Equal(t, "uid:7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10", w.desired())
+	})
+	t.Run("a ReferenceGrant", func(t *testing.T) {
+		letting := &gatewayv1beta1.ReferenceGrant{ObjectMeta: metav1.ObjectMeta{Namespace: "disks", Name: "golden"}, Spec: gatewayv1beta1.ReferenceGrantSpec{
+			From: []gatewayv1beta1.ReferenceGrantFrom{{Group: golden.Group, Kind: golden.DataSourceKind, Namespace: "golden"}},
+			To:   []gatewayv1beta1.ReferenceGrantTo{{Kind: grant.KindClaim}},
+		}}
+		w := newWorld(t, cronOf("disks"), claim("disks", ""), letting)
+		w.look()
+		require.Equal(t, "uid:7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10", w.desired())
+		require.Empty(t, w.reviews)
 	})
 	t.Run("default service account", func(t *testing.T) {
 		w := newWorld(t, cronOf("disks"), claim("disks", ""))

@@ -27,6 +27,7 @@ import (
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/golden"
+	"github.com/gild-project/gild/pkg/grant"
 	"github.com/gild-project/gild/pkg/trim"
 )
 
@@ -124,7 +125,7 @@ const finalizer = "gild.dev/cron"
 func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, authorizationv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, grant.AddToScheme} {
 		require.NoError(t, add(scheme))
 	}
 	scheme.AddKnownTypes(cdiv1.SchemeGroupVersion, &cdiv1.DataImportCron{}, &cdiv1.DataImportCronList{})

@@ -34,7 +34,10 @@ func resolveCron(ctx context.Context, r readers, claim *corev1.PersistentVolumeC
 	}
 	importFrom(spec, revision)
 	if copied := revision.Claim; copied != nil {
-		spec.CopyOf = &v1alpha1.CopySource{Kind: v1alpha1.CopyOfClaim, Namespace: copied.Namespace, Name: copied.Name, UID: copied.UID}
+		spec.CopyOf = &v1alpha1.CopySource{
+			Kind: v1alpha1.CopyOfClaim, Namespace: copied.Namespace, Name: copied.Name, UID: copied.UID,
+			ServiceAccountName: ptr.Deref(cron.Spec.ServiceAccountName, ""),
+		}
 	}
 	if isGolden(claim, cron) {
 		return spec, nil, nil

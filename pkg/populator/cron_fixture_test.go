@@ -33,7 +33,8 @@ func testRevision(etag string) *golden.Revision {
 
 // testCron has polled one revision and imported another; nil is none.
 func testCron(polled, imported *golden.Revision) *cdiv1.DataImportCron {
-	cron := &cdiv1.DataImportCron{ObjectMeta: metav1.ObjectMeta{Namespace: "vms", Name: sourceName, UID: "cron-uid", Finalizers: []string{"gild.dev/cron"}}}
+	cron := &cdiv1.DataImportCron{ObjectMeta: metav1.ObjectMeta{Namespace: "vms", Name: sourceName, UID: "cron-uid", Finalizers: []string{"gild.dev/cron"}},
+		Spec: cdiv1.DataImportCronSpec{ServiceAccountName: ptr.To("cloner")}}
 	for annotation, revision := range map[string]*golden.Revision{golden.AnnotationPolled: polled, golden.AnnotationImported: imported} {
 		if revision != nil {
 			metav1.SetMetaDataAnnotation(&cron.ObjectMeta, annotation, revision.String())

@@ -20,7 +20,7 @@ func TestResolveCron(t *testing.T) {
 	elsewhere := revisionA()
 	elsewhere.Source.HTTP = &v1alpha1.HTTPSource{URL: "https://evil.example.org/", SecretRef: "not-yours"}
 	copied := &golden.Revision{Digest: "uid:7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10", Claim: &golden.Claim{Namespace: "base", Name: "base", UID: "7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10"}}
-	copyOfBase := &v1alpha1.CopySource{Kind: v1alpha1.CopyOfClaim, Namespace: "base", Name: "base", UID: "7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10"}
+	copyOfBase := &v1alpha1.CopySource{Kind: v1alpha1.CopyOfClaim, Namespace: "base", Name: "base", UID: "7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10", ServiceAccountName: "cloner"}
 	broken := cronClaim()
 	broken.Labels = map[string]string{golden.LabelCron: sourceName}
 	broken.Annotations = map[string]string{golden.AnnotationRevision: "{"}

@@ -21,7 +21,7 @@ type snapshots interface {
 
 // grants say who may copy what of another namespace; pkg/grant has them.
 type grants interface {
-	Check(ctx context.Context, from, kind, namespace, name string) (grant.Answer, error)
+	Check(ctx context.Context, by grant.Subject, kind, namespace, name string) (grant.Answer, error)
 }
 
 // notGranted says what keeps an import from copying what is in another namespace; nil when nothing does.
@@ -38,7 +38,7 @@ func mayNotCopy(ctx context.Context, all grants, imp *v1alpha1.VMDiskImport) (*s
 	if of == nil {
 		return nil, nil
 	}
-	answer, err := all.Check(ctx, imp.Namespace, of.Kind, of.Namespace, of.Name)
+	answer, err := all.Check(ctx, grant.Subject{Namespace: imp.Namespace, ServiceAccount: of.ServiceAccountName}, of.Kind, of.Namespace, of.Name)
 	if err != nil || answer.Allowed {
 		return nil, err
 	}

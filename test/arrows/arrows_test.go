@@ -51,7 +51,7 @@ var arrows = map[string][]string{
 	"pkg/grant":                        {"pkg/golden"},
 	"pkg/strategy":                     {"pkg/apis/virtualization/v1alpha1"},
 	"pkg/trim":                         {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
-	"pkg/poller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden", "pkg/credentials", "pkg/imagestream"},
+	"pkg/poller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden", "pkg/credentials", "pkg/imagestream", "pkg/grant"},
 	"pkg/roller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden", "pkg/datasource"},
 	"pkg/datasource":                   {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},
 	"pkg/populator": {"pkg/apis/virtualization/v1alpha1", "pkg/importer", "pkg/golden", "pkg/cdi", "pkg/credentials", "pkg/imagestream",
@@ -59,7 +59,7 @@ var arrows = map[string][]string{
 	"cmd/importer": {"pkg/importer", "pkg/source", "pkg/format", "pkg/target",
 		"pkg/format/compress", "pkg/format/qcow2", "pkg/format/vmdk", "pkg/format/refusal", "pkg/registry", "pkg/layer", "pkg/rootfs", "pkg/exporter"},
 	"cmd/populator": {"pkg/populator", "pkg/apis/virtualization/v1alpha1"},
-	"cmd/poller": {"pkg/poller", "pkg/credentials", "pkg/roller", "pkg/datasource", "pkg/trim", "pkg/golden", "pkg/cdi", "pkg/source", "pkg/registry",
+	"cmd/poller": {"pkg/poller", "pkg/credentials", "pkg/roller", "pkg/datasource", "pkg/trim", "pkg/golden", "pkg/cdi", "pkg/grant", "pkg/source", "pkg/registry",
 		"pkg/apis/virtualization/v1alpha1"},
 }
 

@@ -28,17 +28,16 @@ func (f *fixture) grant(to *fixture) *unstructured.Unstructured {
 	return grant
 }
 
-// letSource gives the users of another namespace KubeVirt's permission to copy the volumes of this one.
-func (f *fixture) letSource(to *fixture) {
+// letSource gives somebody KubeVirt's permission to copy the volumes of this namespace.
+func (f *fixture) letSource(to rbacv1.Subject) {
 	f.Helper()
 	role := &rbacv1.Role{ObjectMeta: f.meta("sources"), Rules: []rbacv1.PolicyRule{
 		{Verbs: []string{"create"}, APIGroups: []string{golden.Group}, Resources: []string{"datavolumes/source"}},
 	}}
 	require.NoError(f, f.Create(f.ctx, role))
 	require.NoError(f, f.Create(f.ctx, &rbacv1.RoleBinding{
-		ObjectMeta: f.meta("sources"),
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: "system:serviceaccounts:" + to.namespace}},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
+		ObjectMeta: f.meta("sources"), Subjects: []rbacv1.Subject{to},
+		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
 	}))
 }
 
@@ -46,8 +45,10 @@ func (f *fixture) letSource(to *fixture) {
 func TestCopiesAcrossNamespaces(t *testing.T) {
 	t.Parallel()
 	for name, allow := range map[string]func(images, users *fixture){
-		"ReferenceGrant":     func(images, users *fixture) { require.NoError(images, images.Create(images.ctx, images.grant(users))) },
-		"datavolumes/source": func(images, users *fixture) { images.letSource(users) },
+		"ReferenceGrant": func(images, users *fixture) { require.NoError(images, images.Create(images.ctx, images.grant(users))) },
+		"datavolumes/source": func(images, users *fixture) {
+			images.letSource(rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: "system:serviceaccounts:" + users.namespace})
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

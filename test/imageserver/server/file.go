@@ -26,6 +26,8 @@ type File struct {
 	ContentType string `json:"contentType,omitempty"`
 	// NoETag leaves the ETag out; otherwise it is a strong one that changes with the content.
 	NoETag bool `json:"noETag,omitempty"`
+	// NoLastModified leaves that out.
+	NoLastModified bool `json:"noLastModified,omitempty"`
 	// Headers are added to every answer.
 	Headers map[string]string `json:"headers,omitempty"`
 

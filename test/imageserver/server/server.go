@@ -170,7 +170,11 @@ func (s *Server) serve(w *loggedWriter, r *http.Request, name string, file *publ
 	if file.CutAfter > 0 {
 		body.left = file.CutAfter
 	}
-	http.ServeContent(w, r, "", file.modified, body)
+	modified := file.modified
+	if file.NoLastModified {
+		modified = time.Time{}
+	}
+	http.ServeContent(w, r, "", modified, body)
 	if body.cut {
 		s.replaceCut(name, file)
 		s.hangUp(w, file.Reset)

@@ -76,6 +76,10 @@ type CopySource struct {
 	Name string `json:"name"`
 	// uid of the object: another object of that name is not copied.
 	UID types.UID `json:"uid"`
+	// serviceAccountName is the service account of the claim's namespace that must have that
+	// permission. The default is default.
+	// +optional
+	ServiceAccountName string `json:"serviceAccountName,omitempty"`
 }
 
 // The kinds of a CopySource.
