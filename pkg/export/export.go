@@ -20,7 +20,8 @@ type Spec struct {
 	// ID is the UID of the import that reads the export. It is a part of the objects' names.
 	ID string
 	// Claim is the claim of the volume. All objects are in its namespace.
-	Claim types.NamespacedName
+	Claim    types.NamespacedName
+	ClaimUID types.UID
 	// ReadOnlyDevice tells a volume of the mode Block; the others hold disk.img.
 	ReadOnlyDevice bool
 	// Image is that of the importer. Nodes pull it with what the service account default of the claim's

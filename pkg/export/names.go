@@ -13,6 +13,8 @@ const (
 	labelManagedBy = "app.kubernetes.io/managed-by"
 	// labelExport is the ID of the export that an object belongs to.
 	labelExport = "gild.dev/export"
+	// labelSource is the UID of the claim that a pod exports.
+	labelSource = "gild.dev/exports"
 	// annotationTry counts the pods of one export, from 1.
 	annotationTry = "gild.dev/export-try"
 

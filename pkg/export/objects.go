@@ -7,6 +7,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
@@ -24,6 +25,7 @@ const (
 func newPod(spec Spec, try int) *corev1.Pod {
 	meta := metaOf(spec)
 	meta.Annotations = map[string]string{annotationTry: strconv.Itoa(try)}
+	meta.Labels[labelSource] = string(spec.ClaimUID)
 	target := directory
 	exporter := corev1.Container{
 		Name:  container,
@@ -65,11 +67,22 @@ func newPod(spec Spec, try int) *corev1.Pod {
 		EnableServiceLinks:            ptr.To(false),
 		TerminationGracePeriodSeconds: ptr.To[int64](10),
 		SecurityContext:               restricted.Pod(),
+		Affinity:                      besideOthers(spec.ClaimUID),
 		Containers:                    []corev1.Container{exporter},
 		Volumes: []corev1.Volume{
 			{Name: "target", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: spec.Claim.Name, ReadOnly: true}}},
 			{Name: "secret", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: meta.Name, DefaultMode: ptr.To[int32](0o440)}}},
 		},
+	}}
+}
+
+// besideOthers prefers the node that has the volume already: most volumes can be on one node only, and the scheduler
+// does not know.
+func besideOthers(claim types.UID) *corev1.Affinity {
+	return &corev1.Affinity{PodAffinity: &corev1.PodAffinity{
+		PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{Weight: 100, PodAffinityTerm: corev1.PodAffinityTerm{
+			LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{labelSource: string(claim)}}, TopologyKey: corev1.LabelHostname,
+		}}},
 	}}
 }
 

@@ -32,6 +32,7 @@ func testSpec() Spec {
 	return Spec{
 		ID:       "0c1a",
 		Claim:    types.NamespacedName{Namespace: "golden", Name: "debian-12"},
+		ClaimUID: "99cc",
 		Image:    "gild-importer:test",
 		Revision: "sha256:9f86d081884c",
 		Labels:   map[string]string{"gild.dev/claim-uid": "77aa", labelComponent: "forged", labelManagedBy: "forged"},

@@ -123,7 +123,7 @@ func hostOfCopy(imp *v1alpha1.VMDiskImport) string {
 func (c *importController) exportOf(imp *v1alpha1.VMDiskImport, source *corev1.PersistentVolumeClaim) export.Spec {
 	labels, _ := c.marksOf(imp)
 	return export.Spec{
-		ID: string(imp.UID), Claim: types.NamespacedName{Namespace: source.Namespace, Name: source.Name}, ReadOnlyDevice: isBlock(source),
+		ID: string(imp.UID), Claim: types.NamespacedName{Namespace: source.Namespace, Name: source.Name}, ClaimUID: source.UID, ReadOnlyDevice: isBlock(source),
 		Image: c.importerImage, Revision: string(source.UID), Labels: labels,
 	}
 }
