@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"testing"
 	"time"
 
@@ -98,17 +99,8 @@ func newStage(t *testing.T, objects ...client.Object) *stage {
 
 // trimmed leaves of an object what the poller's cache keeps of it.
 func trimmed(o client.Object) error {
-	switch o := o.(type) {
-	case *corev1.PersistentVolumeClaim:
-		kept, err := trim.Claim(o)
-		*o = *kept.(*corev1.PersistentVolumeClaim)
-		return err
-	case *v1alpha1.VMDiskImport:
-		kept, err := trim.Import(o)
-		*o = *kept.(*v1alpha1.VMDiskImport)
-		return err
-	}
-	_, err := trim.Object(o)
+	kept, err := trim.Object(o)
+	reflect.ValueOf(o).Elem().Set(reflect.ValueOf(kept).Elem())
 	return err
 }
 

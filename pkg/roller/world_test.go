@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -293,21 +294,8 @@ func (c *cluster) view(store client.Reader) client.Reader {
 
 // trimmed leaves of an object what the poller's cache keeps of it.
 func trimmed(o runtime.Object) error {
-	switch o := o.(type) {
-	case *corev1.PersistentVolumeClaim:
-		kept, err := trim.Claim(o)
-		*o = *kept.(*corev1.PersistentVolumeClaim)
-		return err
-	case *cdiv1.DataImportCron:
-		kept, err := trim.Cron(o)
-		*o = *kept.(*cdiv1.DataImportCron)
-		return err
-	case *v1alpha1.VMDiskImport:
-		kept, err := trim.Import(o)
-		*o = *kept.(*v1alpha1.VMDiskImport)
-		return err
-	}
-	_, err := trim.Object(o)
+	kept, err := trim.Object(o)
+	reflect.ValueOf(o).Elem().Set(reflect.ValueOf(kept).Elem())
 	return err
 }
 

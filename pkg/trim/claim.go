@@ -13,14 +13,10 @@ import (
 // ownAnnotations begins the annotations that are Gild's.
 const ownAnnotations = "gild.dev/"
 
-// Claim keeps of a claim what decides about golden claims and DataSources: who it is, whether it is
+// keepClaim keeps of a claim what decides about golden claims and DataSources: who it is, whether it is
 // bound and to what, which of our sources fills it, the marks of golden claims, and the labels that
 // DataSources pass on. What is to be copied, and who uses a golden claim, is read from the API server.
-func Claim(in any) (any, error) {
-	claim, ok := in.(*corev1.PersistentVolumeClaim)
-	if !ok {
-		return in, nil
-	}
+func keepClaim(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {
 	kept := &corev1.PersistentVolumeClaim{ObjectMeta: identity(&claim.ObjectMeta)}
 	kept.Labels = only(claim.Labels, isClaimLabel)
 	kept.Annotations = only(claim.Annotations, isClaimAnnotation)
@@ -32,7 +28,7 @@ func Claim(in any) (any, error) {
 	if claim.Labels[golden.LabelCron] != "" {
 		keepGolden(&kept.Spec, claim)
 	}
-	return kept, nil
+	return kept
 }
 
 // keepGolden keeps what a golden claim is compared by: its class, the claim it is a copy of and, as

@@ -6,19 +6,16 @@ import (
 	"github.com/gild-project/gild/pkg/golden"
 )
 
-// Cron keeps all that Object keeps. What was polled and what was imported is the same most of the time,
-// and then it is kept once.
-func Cron(in any) (any, error) {
-	cron, ok := in.(*cdiv1.DataImportCron)
-	if !ok {
-		return in, nil
-	}
+// keepCron keeps all but what bare takes. What was polled and what was imported is the same most of the
+// time, and then it is kept once.
+func keepCron(cron *cdiv1.DataImportCron) *cdiv1.DataImportCron {
 	polled := cron.Annotations[golden.AnnotationPolled]
-	if polled == "" || polled != cron.Annotations[golden.AnnotationImported] {
-		return Object(in)
+	if polled != "" && polled == cron.Annotations[golden.AnnotationImported] {
+		kept := *cron
+		kept.Annotations = only(cron.Annotations, func(string) bool { return true })
+		kept.Annotations[golden.AnnotationImported] = polled
+		cron = &kept
 	}
-	kept := *cron
-	kept.Annotations = only(cron.Annotations, func(string) bool { return true })
-	kept.Annotations[golden.AnnotationImported] = polled
-	return Object(&kept)
+	bare(cron)
+	return cron
 }

@@ -7,13 +7,9 @@ import (
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
 
-// Import keeps of an import whose it is, and how far it has come. What it reads, how fast, and what its
+// keepImport keeps of an import whose it is, and how far it has come. What it reads, how fast, and what its
 // attempts used, is the populator's.
-func Import(in any) (any, error) {
-	imp, ok := in.(*v1alpha1.VMDiskImport)
-	if !ok {
-		return in, nil
-	}
+func keepImport(imp *v1alpha1.VMDiskImport) *v1alpha1.VMDiskImport {
 	status := &imp.Status
 	kept := &v1alpha1.VMDiskImport{
 		ObjectMeta: identity(&imp.ObjectMeta),
@@ -35,5 +31,5 @@ func Import(in any) (any, error) {
 	if ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady); ready != nil {
 		kept.Status.Conditions = []metav1.Condition{*ready}
 	}
-	return kept, nil
+	return kept
 }

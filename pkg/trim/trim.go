@@ -4,38 +4,35 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
 
-// Options are those of the poller's cache.
-func Options() cache.Options {
-	return cache.Options{
-		DefaultTransform: Object,
-		ByObject: map[client.Object]cache.ByObject{
-			&corev1.PersistentVolumeClaim{}: {Transform: Claim},
-			&v1alpha1.VMDiskImport{}:        {Transform: Import},
-			&cdiv1.DataImportCron{}:         {Transform: Cron},
-		},
+// Object cuts an object down by the rule of its kind: a transform for all that is cached. What is no
+// object stays as it is, such as the note that one is gone. It never fails.
+func Object(in any) (any, error) {
+	switch o := in.(type) {
+	case *corev1.PersistentVolumeClaim:
+		return keepClaim(o), nil
+	case *v1alpha1.VMDiskImport:
+		return keepImport(o), nil
+	case *cdiv1.DataImportCron:
+		return keepCron(o), nil
+	case metav1.Object:
+		bare(o)
 	}
+	return in, nil
 }
 
-// Object takes from any object what only the API server and kubectl read: who manages which field, and
+// bare takes from any object what only the API server and kubectl read: who manages which field, and
 // the copy of what was applied.
-func Object(in any) (any, error) {
-	o, ok := in.(metav1.Object)
-	if !ok {
-		return in, nil
-	}
+func bare(o metav1.Object) {
 	if o.GetManagedFields() != nil {
 		o.SetManagedFields(nil)
 	}
 	if annotations := o.GetAnnotations(); annotations[corev1.LastAppliedConfigAnnotation] != "" {
 		o.SetAnnotations(only(annotations, func(key string) bool { return key != corev1.LastAppliedConfigAnnotation }))
 	}
-	return in, nil
 }
 
 // identity is what tells an object from others, and one state of it from another.

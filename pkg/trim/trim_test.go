@@ -118,7 +118,7 @@ func TestClaim(t *testing.T) {
 				ObjectMeta: identified(nil, nil), Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "pv"}, Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound},
 			}
 			test.want(want, test.claim)
-			requireTrimmed(t, trim.Claim, test.claim, want)
+			requireTrimmed(t, test.claim, want)
 		})
 	}
 }
@@ -154,32 +154,32 @@ func TestImport(t *testing.T) {
 		},
 	}
 	want.OwnerReferences = imp.OwnerReferences
-	requireTrimmed(t, trim.Import, imp, want)
-	requireTrimmed(t, trim.Import, &v1alpha1.VMDiskImport{}, &v1alpha1.VMDiskImport{})
+	requireTrimmed(t, imp, want)
+	requireTrimmed(t, &v1alpha1.VMDiskImport{}, &v1alpha1.VMDiskImport{})
 }
 
 // requireTrimmed also trims twice, which a cache may do, and makes sure that what came in is as it was:
 // it may be read by others at that moment.
-func requireTrimmed(t *testing.T, transform toolscache.TransformFunc, in, want client.Object) {
+func requireTrimmed(t *testing.T, in, want client.Object) {
 	t.Helper()
 	before := in.DeepCopyObject()
-	kept, err := transform(in)
+	kept, err := trim.Object(in)
 	require.NoError(t, err)
 	require.Equal(t, want, kept)
 	require.Equal(t, before, in)
-	again, err := transform(kept)
+	again, err := trim.Object(kept)
 	require.NoError(t, err)
 	require.Equal(t, want, again)
 }
 
-// TestObject has a cron keep all but what only others read.
+// TestObject has an object of any other kind keep all but what only others read.
 func TestObject(t *testing.T) {
-	cron := &cdiv1.DataImportCron{ObjectMeta: full(nil, nil), Spec: cdiv1.DataImportCronSpec{Schedule: "@daily"}}
-	want := cron.DeepCopy()
+	source := &cdiv1.DataSource{ObjectMeta: full(nil, nil), Status: cdiv1.DataSourceStatus{Conditions: []cdiv1.DataSourceCondition{{Type: cdiv1.DataSourceReady}}}}
+	want := source.DeepCopy()
 	want.ManagedFields = nil
 	delete(want.Annotations, corev1.LastAppliedConfigAnnotation)
 	for range 2 {
-		kept, err := trim.Object(cron)
+		kept, err := trim.Object(source)
 		require.NoError(t, err)
 		require.Equal(t, want, kept)
 	}
@@ -193,7 +193,7 @@ func TestCron(t *testing.T) {
 		want := cron.DeepCopy()
 		want.ManagedFields = nil
 		delete(want.Annotations, corev1.LastAppliedConfigAnnotation)
-		kept, err := trim.Cron(cron)
+		kept, err := trim.Object(cron)
 		require.NoError(t, err)
 		require.Equal(t, want, kept)
 		o, ok := kept.(metav1.Object)
@@ -207,26 +207,7 @@ func TestCron(t *testing.T) {
 // TestWhatIsNoObject: a cache hands over the note that an object is gone, too.
 func TestWhatIsNoObject(t *testing.T) {
 	gone := toolscache.DeletedFinalStateUnknown{Key: "vms/disk"}
-	for _, transform := range []toolscache.TransformFunc{trim.Object, trim.Cron, trim.Claim, trim.Import} {
-		kept, err := transform(gone)
-		require.NoError(t, err)
-		require.Equal(t, gone, kept)
-	}
-}
-
-// TestOptions has each kind trimmed by its own rule.
-func TestOptions(t *testing.T) {
-	o := trim.Options()
-	require.Len(t, o.ByObject, 3)
-	for kind, by := range o.ByObject {
-		kind.SetAnnotations(map[string]string{golden.AnnotationPolled: "x", golden.AnnotationImported: "x"})
-		kept, err := by.Transform(kind)
-		require.NoError(t, err)
-		require.NotSame(t, kind, kept, "%T is not cut by a rule of its own", kind)
-	}
-	kept, err := o.DefaultTransform(&cdiv1.DataSource{ObjectMeta: full(nil, nil)})
+	kept, err := trim.Object(gone)
 	require.NoError(t, err)
-	source, ok := kept.(*cdiv1.DataSource)
-	require.True(t, ok)
-	require.Empty(t, source.ManagedFields)
+	require.Equal(t, gone, kept)
 }
