@@ -20,8 +20,8 @@ func Choose(f *Facts) Choice {
 		strategy v1alpha1.Strategy
 		check    func(*Facts) refusal
 	}{
-		{v1alpha1.StrategySnapshot, checkSnapshot},
-		{v1alpha1.StrategyCopy, checkCopy},
+		{v1alpha1.StrategySnapshot, ofSource(checkSnapshot)},
+		{v1alpha1.StrategyCopy, ofSource(checkCopy)},
 		{v1alpha1.StrategyImport, checkImport},
 	} {
 		refused := passedOver(f.PassedOver, candidate.strategy)
@@ -59,14 +59,23 @@ func passedOver(earlier []v1alpha1.PassedOver, strategy v1alpha1.Strategy) refus
 	return refusal{}
 }
 
+// ofSource is a check that is worth while only when there is a source to read.
+func ofSource(check func(*Facts) refusal) func(*Facts) refusal {
+	return func(f *Facts) refusal {
+		switch {
+		case f.Source == nil:
+			return no("there is no volume or snapshot to copy")
+		case f.Source.Lost != "":
+			return no("%s", f.Source.Lost)
+		}
+		return check(f)
+	}
+}
+
 // checkSnapshot follows what external-provisioner asks of a restore.
 func checkSnapshot(f *Facts) refusal {
 	s, t := f.Source, &f.Target
 	switch {
-	case s == nil:
-		return nothing()
-	case s.Lost != "":
-		return no("%s", s.Lost)
 	case s.Snapshot != nil && !s.Snapshot.Ready && s.Snapshot.Failure != "":
 		return no("the snapshot of %s cannot be used: %s", s.Name, s.Snapshot.Failure)
 	case s.Kind == v1alpha1.CopyOfSnapshot && !s.Snapshot.Ready:
@@ -92,10 +101,6 @@ func checkSnapshot(f *Facts) refusal {
 func checkCopy(f *Facts) refusal {
 	s, t := f.Source, &f.Target
 	switch {
-	case s == nil:
-		return nothing()
-	case s.Lost != "":
-		return no("%s", s.Lost)
 	case s.Kind == v1alpha1.CopyOfSnapshot:
 		return no("%s can be restored but not read: name a claim to copy", s.Name)
 	case !f.Copies:
@@ -125,8 +130,6 @@ func checkImport(f *Facts) refusal {
 	}
 	return refusal{}
 }
-
-func nothing() refusal { return no("there is no volume or snapshot to copy") }
 
 // pods lists a few names for people.
 func pods(names []string) string {
