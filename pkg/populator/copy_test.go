@@ -3,7 +3,6 @@ package populator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -291,26 +290,16 @@ func TestExportOnANodeThatIsAway(t *testing.T) {
 
 // TestCrashAtEveryWriteOfACopy crashes the populator at each of its writes, before and after it is applied.
 func TestCrashAtEveryWriteOfACopy(t *testing.T) {
-	run := func(t *testing.T, crashAt int, applied bool) int {
+	crashAtEveryWrite(t, 10, func(t *testing.T, c crash) *world {
 		w := copyWorld(t, "golden", testGrant())
-		w.crashAt, w.applied = crashAt, applied
+		w.arm(c)
 		w.settle(w.bound)
 		w.ticks(4)
 		require.Equal(t, 1, w.running, "two writers at once")
 		w.requireNothingLeft()
 		w.requireNoExports()
-		return w.writes
-	}
-	writes := run(t, 0, false)
-	require.Greater(t, writes, 10)
-	for k := 1; k <= writes; k++ {
-		for _, applied := range []bool{false, true} {
-			t.Run(fmt.Sprintf("write %d, applied %v", k, applied), func(t *testing.T) {
-				t.Parallel()
-				run(t, k, applied)
-			})
-		}
-	}
+		return w
+	})
 }
 
 // TestCopiesAreTurnedOff while one is under way: it ends, and what it has made goes.

@@ -1,7 +1,6 @@
 package populator
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -73,10 +72,10 @@ func TestCrashAtEveryWrite(t *testing.T) {
 		{"golden claim", nil, v1alpha1.PhaseSucceeded, 1, func() client.Object { return testCron(revisionB(), revisionA()) },
 			func() *corev1.PersistentVolumeClaim { return goldenClaim(revisionB()) }},
 	} {
-		run := func(t *testing.T, crashAt int, applied bool) (writes int) {
+		run := func(t *testing.T, c crash) *world {
 			w := newWorld(t, scenario.source(), scenario.claim(), login("pw"), ca(), fastClass(), stream(t))
 			w.openshift = true
-			w.crashAt, w.applied = crashAt, applied
+			w.arm(c)
 			if scenario.end != nil {
 				w.end = scenario.end
 			}
@@ -88,53 +87,28 @@ func TestCrashAtEveryWrite(t *testing.T) {
 			require.Equal(t, 1, w.running, "two writers at once")
 			require.Len(t, w.jobs, scenario.attempts)
 			w.requireNothingLeft()
-			return w.writes
+			return w
 		}
-		t.Run(scenario.name, func(t *testing.T) {
-			writes := run(t, 0, false)
-			require.Greater(t, writes, 8)
-			for k := 1; k <= writes; k++ {
-				for _, applied := range []bool{false, true} {
-					t.Run(fmt.Sprintf("write %d, applied %v", k, applied), func(t *testing.T) {
-						t.Parallel()
-						run(t, k, applied)
-					})
-				}
-			}
-		})
+		t.Run(scenario.name, func(t *testing.T) { crashAtEveryWrite(t, 8, run) })
 	}
 }
 
 // TestCrashWhileTheClaimGoes deletes the claim in the middle of the import and crashes at each write.
 func TestCrashWhileTheClaimGoes(t *testing.T) {
-	run := func(t *testing.T, crashAt int, applied bool) int {
+	crashAtEveryWrite(t, 4, func(t *testing.T, c crash) *world {
 		claim := testClaim()
 		claim.Finalizers = append(claim.Finalizers, finalizerClaim)
 		w := newWorld(t, privateImage(), claim, login("pw"), ca(), fastClass())
 		w.settle(func() bool { return w.running == 1 })
-		before := w.writes
-		w.crashAt, w.applied = before+crashAt, applied
-		if crashAt == 0 {
-			w.crashAt = 0
-		}
+		w.arm(c)
 		require.NoError(t, w.store.Delete(t.Context(), w.findClaim()))
 		w.settle(func() bool {
 			claim := w.findClaim()
 			return claim != nil && len(claim.Finalizers) == 1 && w.findImport() == nil
 		})
 		w.requireNothingLeft()
-		return w.writes - before
-	}
-	writes := run(t, 0, false)
-	require.Greater(t, writes, 4)
-	for k := 1; k <= writes; k++ {
-		for _, applied := range []bool{false, true} {
-			t.Run(fmt.Sprintf("write %d, applied %v", k, applied), func(t *testing.T) {
-				t.Parallel()
-				run(t, k, applied)
-			})
-		}
-	}
+		return w
+	})
 }
 
 func TestMissingSecretIsWaitedFor(t *testing.T) {

@@ -52,7 +52,8 @@ type world struct {
 	events *record.FakeRecorder
 
 	writes  int  // by our controllers
-	crashAt int  // the write to crash at; 0 for none
+	armed   int  // writes before the crash was armed
+	crashAt int  // the write to crash at
 	applied bool // whether that write is applied before the crash
 
 	imports *importController
@@ -160,6 +161,35 @@ func (w *world) write(apply func() error) error {
 		}
 	}
 	return errCrash
+}
+
+// crash is the write to crash at, counted from when it is armed: 0 for none, 1 for the next one.
+type crash struct {
+	at      int
+	applied bool // whether the write is applied before the crash
+}
+
+// arm has the populator crash from here on.
+func (w *world) arm(c crash) {
+	w.armed, w.crashAt, w.applied = w.writes, w.writes+c.at, c.applied
+}
+
+// crashAtEveryWrite runs a scenario without a crash, then with one at each of its writes, once before and once after the
+// write is applied. run makes a world, arms the crash and checks how all ends. It makes more than atLeast writes.
+func crashAtEveryWrite(t *testing.T, atLeast int, run func(t *testing.T, c crash) *world) {
+	t.Helper()
+	whole := run(t, crash{})
+	writes := whole.writes - whole.armed
+	require.Greater(t, writes, atLeast)
+	for k := 1; k <= writes; k++ {
+		for _, applied := range []bool{false, true} {
+			t.Run(fmt.Sprintf("write %d, applied %v", k, applied), func(t *testing.T) {
+				t.Parallel()
+				w := run(t, crash{at: k, applied: applied})
+				require.GreaterOrEqual(t, w.writes, w.crashAt, "it has not crashed")
+			})
+		}
+	}
 }
 
 // restart makes the controllers anew: all that they hold in memory is gone.
