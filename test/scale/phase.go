@@ -18,7 +18,7 @@ const (
 	settled = 10 * time.Second
 	look    = time.Second
 	// perEdit is what an edit of a schedule takes here, with what the poller makes of it.
-	perEdit = 20 * time.Millisecond
+	perEdit = 45 * time.Millisecond
 	// spread is how long after their minute the last polls of a day's or an hour's schedule are due.
 	spread = time.Minute
 )
