@@ -117,12 +117,13 @@ func TestQcow2DiskIsReadAsOne(t *testing.T) {
 	image := testImage()
 	image.Spec.Format = v1alpha1.DiskFormatQcow2
 	filled := newImport(source, imageSpec(image))
-	filled.Status = v1alpha1.VMDiskImportStatus{Phase: v1alpha1.PhaseSucceeded, VolumeName: source.Spec.VolumeName, Result: &v1alpha1.ImportResult{VirtualSize: 1 << 30}}
+	filled.Status = v1alpha1.VMDiskImportStatus{Phase: v1alpha1.PhaseSucceeded, VolumeName: source.Spec.VolumeName, Result: &v1alpha1.ImportResult{VirtualSize: 1 << 30, Digest: "sha256:aa"}}
 	w := newWorld(t, testDataSource(&cdiv1.DataVolumeSourcePVC{Name: "by-hand"}), sourceClaim(), source, filled, volumeFor(source), fastClass())
 	args := w.seeArgs()
 	w.settle(w.bound)
 	require.Contains(t, *args, "--source-format=qcow2")
 	require.Contains(t, *args, "--target-format=qcow2")
+	require.Empty(t, w.findImport().Status.Result.Digest, "somebody may have written to it since")
 }
 
 func TestSourceInUseIsWaitedFor(t *testing.T) {

@@ -243,6 +243,14 @@ func (c *importController) resultOfCopy(ctx context.Context, imp *v1alpha1.VMDis
 		return result, nil
 	}
 	from := made.Status.Result
-	result.Digest, result.VirtualSize, result.SourceFormat, result.Content = from.Digest, from.VirtualSize, from.SourceFormat, from.Content
-	return result, nil
+	result.VirtualSize, result.SourceFormat, result.Content = from.VirtualSize, from.SourceFormat, from.Content
+	if imp.Status.Strategy != v1alpha1.StrategySnapshot {
+		return result, nil
+	}
+	// Into any other volume somebody may have written since.
+	kept, err := goldenSnapshot(ctx, c.snapshots, c.namespace, imp.Spec.CopyOf.UID)
+	if kept != nil {
+		result.Digest = from.Digest
+	}
+	return result, err
 }

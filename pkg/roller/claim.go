@@ -38,11 +38,7 @@ func claimFor(cron *cdiv1.DataImportCron, revision *golden.Revision, class strin
 		return nil, err
 	}
 	spec.StorageClassName = &class
-	if revision.Claim != nil {
-		spec.DataSource = &corev1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: revision.Claim.Name}
-	} else {
-		spec.DataSourceRef = &corev1.TypedObjectReference{APIGroup: ptr.To(golden.Group), Kind: golden.CronKind, Name: cron.Name}
-	}
+	spec.DataSourceRef = &corev1.TypedObjectReference{APIGroup: ptr.To(golden.Group), Kind: golden.CronKind, Name: cron.Name}
 	claim := &corev1.PersistentVolumeClaim{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
 		ObjectMeta: metav1.ObjectMeta{

@@ -20,7 +20,6 @@ const (
 
 // Reasons of our own. A failed import adds its reason.
 const (
-	reasonNotSupported   = "NotSupported"
 	reasonSourceGone     = "SourceNotFound"
 	reasonNoClass        = "NoStorageClass"
 	reasonTemplate       = "InvalidTemplate"
@@ -30,7 +29,6 @@ const (
 	reasonAlreadyManaged = "ErrDataSourceAlreadyManaged"
 	reasonNotManaged     = "DataSourceNotManaged"
 	reasonForeignVolume  = "BoundToForeignVolume"
-	reasonNeedsConsumer  = "WaitForFirstConsumer"
 	// reasonSourceChanged is the importer's.
 	reasonSourceChanged = "SourceChanged"
 )

@@ -26,10 +26,8 @@ func (d *decision) create() {
 	name, wait := d.freeName()
 	source := d.desired.Claim
 	switch {
-	case source != nil && source.Namespace != d.world.cron.Namespace:
-		d.cannot(reasonNotSupported, fmt.Sprintf("claim %s is in namespace %s: copies across namespaces come with claims that refer to a DataSource; use a claim of this namespace", source.Name, source.Namespace))
 	case source != nil && (d.origin == nil || d.origin.UID != source.UID):
-		d.cannot(reasonSourceGone, fmt.Sprintf("claim %s, which is to be copied, is gone", source.Name))
+		d.cannot(reasonSourceGone, fmt.Sprintf("claim %s/%s, which is to be copied, is gone", source.Namespace, source.Name))
 		d.after(askAgain) // it is not watched
 	case d.class == "":
 		d.cannot(reasonNoClass, "there is no default StorageClass, and the template names none: name one, or mark a default")

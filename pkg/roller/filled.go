@@ -12,16 +12,10 @@ import (
 	"github.com/gild-project/gild/pkg/golden"
 )
 
-// annotationProvisionedBy is on a volume that was made for a claim, and names who made it.
-const annotationProvisionedBy = "pv.kubernetes.io/provisioned-by"
-
 // seeImport reads the import of a claim that is not verified yet.
 func (o *observer) seeImport(ctx context.Context, claim *goldenClaim) error {
-	switch {
-	case claim.verified():
+	if claim.verified() {
 		return nil
-	case claim.revision.Claim != nil:
-		return o.seeCopy(ctx, claim)
 	}
 	imp, err := readImport(ctx, o.cache, claim)
 	if err != nil {
@@ -35,35 +29,12 @@ func (o *observer) seeImport(ctx context.Context, claim *goldenClaim) error {
 	if claim.imp, err = readImport(ctx, o.live, claim); err != nil || claim.imp != nil {
 		return err
 	}
-	pv, err := o.volumeOf(ctx, claim)
-	claim.handedOver = pv != nil && golden.IsHandedOver(pv, claim.PersistentVolumeClaim)
-	return err
-}
-
-// seeCopy reads the volume of a claim that is bound: Kubernetes binds any that fits, also to a claim
-// that is to be a copy.
-func (o *observer) seeCopy(ctx context.Context, claim *goldenClaim) error {
-	if claim.Status.Phase != corev1.ClaimBound {
-		return nil
-	}
-	pv, err := o.volumeOf(ctx, claim)
-	claim.handedOver = pv != nil && isCopied(pv, claim.PersistentVolumeClaim)
-	return err
-}
-
-// volumeOf reads the volume of a claim; nil when it is gone.
-func (o *observer) volumeOf(ctx context.Context, claim *goldenClaim) (*corev1.PersistentVolume, error) {
 	pv := &corev1.PersistentVolume{}
 	if err := o.live.Get(ctx, types.NamespacedName{Name: claim.Spec.VolumeName}, pv); err != nil {
-		return nil, wrap(client.IgnoreNotFound(err), "reading the volume of %s", claim.Name)
+		return wrap(client.IgnoreNotFound(err), "reading the volume of %s", claim.Name)
 	}
-	return pv, nil
-}
-
-// isCopied reports whether a CSI driver made a volume for a claim, which it does by copying what the
-// claim names. One that lay about is older, or was made by nobody.
-func isCopied(pv *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim) bool {
-	return pv.Spec.CSI != nil && pv.Annotations[annotationProvisionedBy] != "" && !pv.CreationTimestamp.Before(&claim.CreationTimestamp)
+	claim.handedOver = golden.IsHandedOver(pv, claim.PersistentVolumeClaim)
+	return nil
 }
 
 // readImport reads the import of this very claim from its cron; nil when there is none.

@@ -15,8 +15,7 @@ type goldenClaim struct {
 	revision *golden.Revision
 	// imp is the import that fills it; nil while there is none of its own.
 	imp *v1alpha1.VMDiskImport
-	// handedOver says that its volume tells that it was filled for it: by an import which is gone, or
-	// by a driver that has copied a claim.
+	// handedOver says that its volume tells that it was filled for it, by an import which is gone.
 	handedOver bool
 }
 

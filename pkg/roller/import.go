@@ -53,7 +53,7 @@ func (d *decision) importing(pending *goldenClaim) {
 	if message != "" {
 		detail = ": " + reason + ": " + message
 	}
-	if pending.imp == nil && pending.revision.Claim == nil && pending.Status.Phase != corev1.ClaimBound {
+	if pending.imp == nil && pending.Status.Phase != corev1.ClaimBound {
 		if wait := pending.CreationTimestamp.Add(importWait).Sub(d.now); wait > 0 {
 			d.after(wait)
 		} else {
@@ -63,13 +63,7 @@ func (d *decision) importing(pending *goldenClaim) {
 	switch {
 	case pending.Status.Phase == corev1.ClaimBound:
 		d.importFailed(reasonForeignVolume, "the golden claim "+pending.Name+" was bound to a volume that its import has not filled: use a StorageClass that has no such volume, then delete the claim")
-	case pending.revision.Claim != nil && d.classWaits:
-		// The populator fills claims without a consumer; this one is filled by the CSI driver.
-		d.importFailed(reasonNeedsConsumer, fmt.Sprintf("volumes of StorageClass %s wait for a consumer, and a golden copy has none: name a class that binds at once", d.class))
-	case pending.revision.Claim != nil:
-		d.progressing(corev1.ConditionTrue, reasonProgressing, messageProgressing)
-		d.upToDate(corev1.ConditionFalse, reasonProgressing, messageProgressing)
-	case pending.imp == nil || pending.imp.Status.Attempts == 0:
+	case pending.imp == nil || pending.imp.Status.Attempts == 0 && pending.imp.Status.Strategy == "":
 		d.progressing(corev1.ConditionFalse, reasonScheduled, messageScheduled+detail)
 		d.upToDate(corev1.ConditionFalse, reasonOutdated, messageOutdated)
 	default:

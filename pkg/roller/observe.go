@@ -91,13 +91,8 @@ func asGolden(claim *corev1.PersistentVolumeClaim, cron string) (*goldenClaim, b
 	if err != nil || claim.Labels[golden.LabelCron] != cron {
 		return nil, false
 	}
-	copied, ref := claim.Spec.DataSource, claim.Spec.DataSourceRef
-	switch {
-	case revision.Claim != nil:
-		if copied == nil || ptr.Deref(copied.APIGroup, "") != "" || copied.Kind != "PersistentVolumeClaim" || copied.Name != revision.Claim.Name {
-			return nil, false
-		}
-	case ref == nil || ptr.Deref(ref.APIGroup, "") != golden.Group || ref.Kind != golden.CronKind || ref.Name != cron || ptr.Deref(ref.Namespace, claim.Namespace) != claim.Namespace:
+	ref := claim.Spec.DataSourceRef
+	if ref == nil || ptr.Deref(ref.APIGroup, "") != golden.Group || ref.Kind != golden.CronKind || ref.Name != cron || ptr.Deref(ref.Namespace, claim.Namespace) != claim.Namespace {
 		return nil, false
 	}
 	return &goldenClaim{PersistentVolumeClaim: claim, revision: revision}, true
@@ -150,12 +145,13 @@ func (o *observer) seeFormer(ctx context.Context, w *world) error {
 // seeOrigin reads the claim that is copied, from the API server: of claims that are not golden the cache
 // has neither class nor size.
 func (o *observer) seeOrigin(ctx context.Context, w *world) error {
-	if w.desired == nil || w.desired.Claim == nil || w.desired.Claim.Namespace != w.cron.Namespace {
+	if w.desired == nil || w.desired.Claim == nil {
 		return nil
 	}
+	key := types.NamespacedName{Namespace: w.desired.Claim.Namespace, Name: w.desired.Claim.Name}
 	origin := &corev1.PersistentVolumeClaim{}
-	if err := o.live.Get(ctx, types.NamespacedName{Namespace: w.cron.Namespace, Name: w.desired.Claim.Name}, origin); err != nil {
-		return wrap(client.IgnoreNotFound(err), "reading claim %s", w.desired.Claim.Name)
+	if err := o.live.Get(ctx, key, origin); err != nil {
+		return wrap(client.IgnoreNotFound(err), "reading claim %s", key)
 	}
 	w.origin = origin
 	return nil
@@ -168,9 +164,6 @@ func (o *observer) seeClass(ctx context.Context, w *world) error {
 		return fmt.Errorf("listing StorageClasses: %w", err)
 	}
 	w.class = wantedClass(&w.cron.Spec.Template, w.origin, classes.Items)
-	w.classWaits = slices.ContainsFunc(classes.Items, func(class storagev1.StorageClass) bool {
-		return class.Name == w.class && ptr.Deref(class.VolumeBindingMode, storagev1.VolumeBindingImmediate) == storagev1.VolumeBindingWaitForFirstConsumer
-	})
 	if w.desired == nil {
 		return nil
 	}

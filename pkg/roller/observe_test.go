@@ -69,50 +69,6 @@ func TestImportOfAnotherClaimProvesNothing(t *testing.T) {
 	require.Nil(t, c.dataSource())
 }
 
-// TestCopyIsBoundToAnyVolume has Kubernetes bind a claim that is to be a copy: only a volume that the
-// driver made for it holds one.
-func TestCopyIsBoundToAnyVolume(t *testing.T) {
-	origin := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "gold", UID: "7f0a7f0e-8a5c-4a0b-9b0e-0d6f1d1f9d10"}}
-	copied := &golden.Revision{Digest: "uid:" + string(origin.UID), Claim: &golden.Claim{Namespace: namespace, Name: origin.Name, UID: origin.UID}}
-	for _, test := range []struct {
-		name string
-		edit func(*corev1.PersistentVolume)
-		want bool
-	}{
-		{"made for it", func(*corev1.PersistentVolume) {}, true},
-		{"made by hand", func(pv *corev1.PersistentVolume) { pv.Annotations = nil }, false},
-		{"not of a CSI driver", func(pv *corev1.PersistentVolume) { pv.Spec.CSI = nil }, false},
-		{"older", func(pv *corev1.PersistentVolume) {
-			pv.CreationTimestamp = metav1.NewTime(pv.CreationTimestamp.Add(-time.Second))
-		}, false},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			c := newCluster(t, desiring(testCron(), copied), testClass("fast", annotationDefault), origin.DeepCopy())
-			c.stuck = true
-			c.run(3)
-			claim := &corev1.PersistentVolumeClaim{}
-			name := golden.ClaimName("fedora", copied.Digest)
-			require.True(t, c.find(claim, name))
-			pv := &corev1.PersistentVolume{
-				ObjectMeta: metav1.ObjectMeta{Name: "pv-" + string(claim.UID), CreationTimestamp: claim.CreationTimestamp, Annotations: map[string]string{annotationProvisionedBy: "csi.example.org"}},
-				Spec:       corev1.PersistentVolumeSpec{PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: "csi.example.org"}}},
-			}
-			test.edit(pv)
-			require.NoError(t, c.store.Create(t.Context(), pv))
-			claim.Spec.VolumeName = pv.Name
-			require.NoError(t, c.store.Update(t.Context(), claim))
-			claim.Status.Phase = corev1.ClaimBound
-			require.NoError(t, c.store.Status().Update(t.Context(), claim))
-			c.run(10)
-			require.Equal(t, test.want, c.holds(copied)())
-			if !test.want {
-				require.Nil(t, c.dataSource())
-				require.Equal(t, reasonForeignVolume, conditionOf(c.cron(), "Progressing").Reason)
-			}
-		})
-	}
-}
-
 // TestImportOfAnotherSourceProvesNothing has an import fill the claim from somewhere else.
 func TestImportOfAnotherSourceProvesNothing(t *testing.T) {
 	claim := aClaim(revisionOf("a"))

@@ -148,7 +148,7 @@ func (d *decision) warning() event {
 		return event{}
 	}
 	switch after.Reason {
-	case reasonAlreadyManaged, reasonNotManaged, reasonNotSupported, reasonNoClass, reasonTemplate, reasonNameTaken, reasonSourceGone, reasonForeignVolume, reasonNeedsConsumer:
+	case reasonAlreadyManaged, reasonNotManaged, reasonNoClass, reasonTemplate, reasonNameTaken, reasonSourceGone, reasonForeignVolume:
 		return event{corev1.EventTypeWarning, after.Reason, after.Message}
 	}
 	return event{}

@@ -273,22 +273,14 @@ func TestDecide(t *testing.T) {
 			w.origin = &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "gold", UID: "another"}}
 			return w
 		}(), want: []string{"record"}, progressing: reasonSourceGone, upToDate: reasonOutdated, again: askAgain},
-		{name: "a claim of another namespace", world: worldOf(elsewhere), want: []string{"record"}, progressing: reasonNotSupported, upToDate: reasonOutdated},
-		{name: "a copy waits for a consumer that never comes", world: func() *world {
-			w := worldOf(copied)
-			claim, err := claimFor(w.cron, copied, "fast", nil, nil)
-			require.NoError(t, err)
-			w.claims, w.classWaits = []*goldenClaim{{PersistentVolumeClaim: claim, revision: copied}}, true
+		{name: "a claim of another namespace", world: func() *world {
+			w := worldOf(elsewhere)
+			w.origin = &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "gold", UID: copied.Claim.UID}}
 			return w
-		}(), want: []string{"record"}, progressing: reasonNeedsConsumer, upToDate: reasonOutdated},
-		{name: "a copy is bound", world: func() *world {
-			w := worldOf(copied)
-			claim, err := claimFor(w.cron, copied, "fast", nil, nil)
-			require.NoError(t, err)
-			claim.Status.Phase = corev1.ClaimBound
-			w.claims = []*goldenClaim{{PersistentVolumeClaim: claim, revision: copied, handedOver: true}}
-			return w
-		}(), want: []string{"verify fedora-7f0a7f0e-8a5", "record"}},
+		}(), want: []string{"create fedora-7f0a7f0e-8a5", "record"}, progressing: reasonScheduled, upToDate: reasonOutdated},
+		{name: "a claim is being copied", world: worldOf(copied, aClaim(copied, func(c *goldenClaim) {
+			c.imp = &v1alpha1.VMDiskImport{Status: v1alpha1.VMDiskImportStatus{Strategy: v1alpha1.StrategySnapshot}}
+		})), want: []string{"record"}, progressing: reasonProgressing, isProgressing: true, upToDate: reasonProgressing},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := test.world.cron.DeepCopy()

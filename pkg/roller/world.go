@@ -32,8 +32,6 @@ type world struct {
 	rival string
 	// class is the StorageClass that golden claims should have; empty when there is none.
 	class string
-	// classWaits says that its volumes wait for a consumer.
-	classWaits bool
 	// profile is that of the class; nil when there is none.
 	profile *cdiv1.StorageProfile
 	// origin is the claim that is copied; nil when the source is none, or is gone.

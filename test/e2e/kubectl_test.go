@@ -139,7 +139,7 @@ func TestSamplesApply(t *testing.T) {
 
 // here puts what belongs to a certain namespace into the test's own.
 func (f *fixture) here(manifest string) string {
-	return regexp.MustCompile(`(?m)^  namespace: .*$`).ReplaceAllString(manifest, "  namespace: "+f.namespace)
+	return regexp.MustCompile(`(?m)(^  |, )namespace: [a-z0-9-]+`).ReplaceAllString(manifest, "${1}namespace: "+f.namespace)
 }
 
 // applyDry asks the API server to take a manifest, without keeping it.
