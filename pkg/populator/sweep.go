@@ -106,12 +106,11 @@ func (s *sweeper) reclaimOrphans(ctx context.Context) error {
 	if err := s.client.List(ctx, &volumes, client.MatchingFields{indexReleased: s.namespace}); err != nil {
 		return fmt.Errorf("listing released volumes: %w", err)
 	}
+	var failed []error
 	for i := range volumes.Items {
-		if err := s.reclaim(ctx, &volumes.Items[i]); err != nil {
-			return err
-		}
+		failed = append(failed, s.reclaim(ctx, &volumes.Items[i]))
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // releasedFrom is the namespace of the PVC' that a released volume was for; empty for any other volume.

@@ -2,6 +2,7 @@ package populator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	snapshotv1 "github.com/kubernetes-csi/external-snapshotter/client/v8/apis/volumesnapshot/v1"
@@ -25,19 +26,15 @@ func (s *sweeper) sweepSnapshots(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listing VolumeSnapshots: %w", err)
 	}
+	var failed []error
 	for i := range all.Items {
 		needed, err := s.snapshotNeeded(ctx, &all.Items[i])
-		if err != nil {
-			return err
+		if err == nil && !needed {
+			err = s.dropSnapshot(ctx, &all.Items[i])
 		}
-		if needed {
-			continue
-		}
-		if err := s.dropSnapshot(ctx, &all.Items[i]); err != nil {
-			return err
-		}
+		failed = append(failed, err)
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // dropSnapshot removes a snapshot, and first the one in the namespace of the source that it is the second name of:
