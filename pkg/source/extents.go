@@ -119,8 +119,9 @@ func parseExtents(text []byte, size int64) ([]extent, error) {
 		return nil, errors.New("the extents are larger than 1 MiB")
 	}
 	var answer struct {
-		Size    int64      `json:"size"`
-		Extents [][2]int64 `json:"extents"`
+		Size int64 `json:"size"`
+		// An array would take any number of numbers, and none for 0: a run that is misread hides data.
+		Extents [][]*int64 `json:"extents"`
 	}
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return nil, errors.New("the extents are no JSON of the expected form")
@@ -130,7 +131,10 @@ func parseExtents(text []byte, size int64) ([]extent, error) {
 	}
 	data, end := make([]extent, 0, len(answer.Extents)), int64(0)
 	for _, e := range answer.Extents {
-		from, length := e[0], e[1]
+		if len(e) != 2 || e[0] == nil || e[1] == nil {
+			return nil, errors.New("an extent is not two numbers")
+		}
+		from, length := *e[0], *e[1]
 		if from < end || length <= 0 || from > size || length > size-from {
 			return nil, fmt.Errorf("the extent of %d bytes at byte %d is out of order or outside of the disk", length, from)
 		}
