@@ -3,6 +3,7 @@ package populator
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -10,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 )
 
 // remains clears away what imports leave in the system namespace. It reads from the API
@@ -105,11 +105,18 @@ func (r *remains) deletePod(ctx context.Context, pod *corev1.Pod) error {
 	if grace := pod.DeletionGracePeriodSeconds; grace != nil && *grace == 0 && !stopped(pod) {
 		return nil // deleted by force: without our finalizer it would be gone before its container is
 	}
-	before := pod.DeepCopy()
-	if !controllerutil.RemoveFinalizer(pod, finalizerPod) {
+	i := slices.Index(pod.Finalizers, finalizerPod)
+	if i < 0 {
 		return nil
 	}
-	if err := r.client.Patch(ctx, pod, client.MergeFrom(before)); client.IgnoreNotFound(err) != nil {
+	// The Job controller and others take their own finalizers away at the same time. A patch of the whole list would bring
+	// theirs back, which the API server refuses; the version of a pod that ends changes too often to lock it.
+	ours := fmt.Appendf(nil, `[{"op":"test","path":"/metadata/finalizers/%[1]d","value":%[2]q},{"op":"remove","path":"/metadata/finalizers/%[1]d"}]`, i, finalizerPod)
+	err := r.client.Patch(ctx, pod, client.RawPatch(types.JSONPatchType, ours))
+	if apierrors.IsInvalid(err) {
+		return nil // ours has another place by now: the next call finds it
+	}
+	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("letting go of pod %s: %w", pod.Name, err)
 	}
 	return nil
