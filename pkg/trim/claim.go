@@ -31,13 +31,10 @@ func keepClaim(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClai
 	return kept
 }
 
-// keepGolden keeps what a golden claim is compared by: its class, the claim it is a copy of and, as
-// long as it may have to be made anew, its shape.
+// keepGolden keeps what a golden claim is compared by: its class and, as long as it may have to be made
+// anew, its shape.
 func keepGolden(kept *corev1.PersistentVolumeClaimSpec, claim *corev1.PersistentVolumeClaim) {
 	kept.StorageClassName = claim.Spec.StorageClassName
-	if copied := claim.Spec.DataSource; copied != nil && ptr.Deref(copied.APIGroup, "") == "" {
-		kept.DataSource = copied
-	}
 	if claim.Annotations[golden.AnnotationVerified] != "" {
 		return
 	}

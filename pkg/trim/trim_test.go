@@ -105,13 +105,6 @@ func TestClaim(t *testing.T) {
 				kept.Spec.DataSourceRef, kept.Spec.StorageClassName = of.Spec.DataSourceRef, of.Spec.StorageClassName
 			},
 		},
-		"golden copy": {
-			claim: fullClaim("", "PersistentVolumeClaim", cron, verified),
-			want: func(kept, of *corev1.PersistentVolumeClaim) {
-				kept.Labels, kept.Annotations = cron, verified
-				kept.Spec.DataSource, kept.Spec.StorageClassName = of.Spec.DataSource, of.Spec.StorageClassName
-			},
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := &corev1.PersistentVolumeClaim{
