@@ -44,6 +44,9 @@ const (
 	ProgressNone = "none"
 )
 
+// defaultRegistryConfig is where container tools keep their settings of registries.
+const defaultRegistryConfig = "/etc/containers"
+
 // Options says what one run of the importer does. It holds no secret: secrets are
 // files in SecretDir.
 type Options struct {
@@ -104,7 +107,7 @@ func (o *Options) BindFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.Digest, "digest", false, "report the sha256 of the bytes as served, although no --checksum asks for it")
 	fs.StringVar(&o.SecretDir, "secret-dir", "", "`DIR` with credentials for the source")
 	fs.StringVar(&o.CADir, "ca-dir", "", "`DIR` with PEM certificates to trust beside the system's")
-	fs.StringVar(&o.RegistryConfig, "registry-config", "/etc/containers", "`DIR` with registries.conf and policy.json, if there are any")
+	fs.StringVar(&o.RegistryConfig, "registry-config", defaultRegistryConfig, "`DIR` with registries.conf and policy.json, if there are any")
 	fs.StringVar(&o.ScratchDir, "scratch-dir", "", "`DIR` to keep an image in that cannot be read in place")
 	fs.StringVar(&o.Checkpoint, "checkpoint", "", "`FILE` to continue from, and to keep up to date while it can be written")
 	fs.StringVar(&o.Progress, "progress", ProgressAuto, "`MODE` of showing progress: auto, bar, json or none")
@@ -117,10 +120,17 @@ func (o *Options) BindFlags(fs *pflag.FlagSet) {
 // flags themselves, so the two cannot drift apart.
 func (o Options) Args() []string {
 	var bound Options
+	return arguments(func(fs *pflag.FlagSet) {
+		bound.BindFlags(fs)
+		bound = o
+	})
+}
+
+// arguments are the flags that differ from their defaults. bind binds options to their flags, then sets them.
+func arguments(bind func(fs *pflag.FlagSet)) []string {
 	fs := pflag.NewFlagSet("importer", pflag.ContinueOnError)
 	fs.SortFlags = false
-	bound.BindFlags(fs)
-	bound = o
+	bind(fs)
 	var args []string
 	fs.VisitAll(func(f *pflag.Flag) {
 		if v := f.Value.String(); v != f.DefValue {

@@ -37,6 +37,19 @@ func ProbeFresh(ctx context.Context, ref string, o Options) (Found, error) {
 	return run(ctx, ref, &probe{headed: true}, o)
 }
 
+// Prove asks as ProbeFresh does, and fails with SourceChanged unless the source is at Options.Pin.
+func Prove(ctx context.Context, ref string, o Options) error {
+	found, err := ProbeFresh(ctx, ref, o)
+	if err != nil {
+		return err
+	}
+	u, _, err := prepare(ref, o)
+	if err != nil {
+		return err
+	}
+	return checkPin(u, o.Pin, found.Revision)
+}
+
 func run(ctx context.Context, ref string, p *probe, o Options) (Found, error) {
 	b, err := newBrief(ref, o)
 	if err != nil {

@@ -332,3 +332,33 @@ func TestProbeOfOtherSchemes(t *testing.T) {
 		require.Equal(t, source.SourceRefused, unprobed(t, ref, options(newClock())).Reason())
 	}
 }
+
+func TestProveComparesWithThePin(t *testing.T) {
+	for name, test := range map[string]struct {
+		pin    source.Revision
+		reason string
+	}{
+		"nothing is pinned": {source.Revision{}, ""},
+		"all of it":         {source.Revision{ETag: `"one"`, LastModified: modified, Length: mib}, ""},
+		"another ETag":      {source.Revision{ETag: `"two"`}, "SourceChanged"},
+		"a weak ETag":       {source.Revision{ETag: `W/"one"`}, "SourceChanged"},
+		"another time":      {source.Revision{LastModified: "Thu, 01 Jan 1970 00:00:00 GMT"}, "SourceChanged"},
+		"another length":    {source.Revision{ETag: `"one"`, Length: 1}, "SourceChanged"},
+		"its length alone":  {source.Revision{Length: mib}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, random(mib))
+			o := options(newClock())
+			o.Pin = test.pin
+			err := source.Prove(t.Context(), s.url(), o)
+			require.Equal(t, "GET+", methods(s), "as an import asks, and one byte at most")
+			if test.reason == "" {
+				require.NoError(t, err)
+				return
+			}
+			var e *source.Error
+			require.ErrorAs(t, err, &e)
+			require.Equal(t, test.reason, e.Reason())
+		})
+	}
+}
