@@ -117,6 +117,7 @@ func withDefaults(spec *v1alpha1.VMDiskImportSpec) *v1alpha1.VMDiskImportSpec {
 	full := spec.DeepCopy()
 	full.ImageRef.Kind = cmp.Or(full.ImageRef.Kind, kindImage)
 	full.Format = cmp.Or(full.Format, v1alpha1.DiskFormatRaw)
+	full.Reuse = cmp.Or(full.Reuse, v1alpha1.ReuseAuto)
 	if registry := full.Source.Registry; registry != nil {
 		registry.Content = cmp.Or(registry.Content, v1alpha1.ImageContentAuto)
 		registry.PullMethod = cmp.Or(registry.PullMethod, v1alpha1.PullMethodPod)

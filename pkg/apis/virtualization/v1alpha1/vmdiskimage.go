@@ -69,7 +69,28 @@ type ImageSpec struct {
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isGreaterThan(quantity('0'))",message="size must be greater than zero"
 	// +optional
 	Size *resource.Quantity `json:"size,omitempty"`
+
+	// reuse says whether claims that ask for this image at the same time share one download.
+	// With Auto one of them imports it, and the volumes of the others are restored from a
+	// snapshot of its volume where the storage driver can: each of them has first to prove, with
+	// its own credentials, that the source still serves what was imported. With Never each
+	// claim imports the image itself.
+	// +kubebuilder:default=Auto
+	// +optional
+	Reuse Reuse `json:"reuse,omitempty"`
 }
+
+// Reuse says whether claims share one download.
+// +kubebuilder:validation:Enum=Auto;Never
+type Reuse string
+
+// The values of Reuse.
+const (
+	// ReuseAuto shares a download where the storage can.
+	ReuseAuto Reuse = "Auto"
+	// ReuseNever has each claim import the image itself.
+	ReuseNever Reuse = "Never"
+)
 
 // VMDiskImageStatus tells how the newest import of an image went.
 type VMDiskImageStatus struct {

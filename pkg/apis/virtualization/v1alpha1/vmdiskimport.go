@@ -197,6 +197,11 @@ type VMDiskImportStatus struct {
 	// +optional
 	PassedOver []PassedOver `json:"passedOver,omitempty"`
 
+	// reuses is the import of the same VMDiskImage from whose snapshot the volume is restored, or
+	// that is waited for to make one.
+	// +optional
+	Reuses *ImportReference `json:"reuses,omitempty"`
+
 	// progress of the attempt that runs, or of the last one.
 	// +optional
 	Progress *ImportProgress `json:"progress,omitempty"`
@@ -251,6 +256,14 @@ type VMDiskImportStatus struct {
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// ImportReference names one VMDiskImport of the same namespace for good.
+type ImportReference struct {
+	// name of the VMDiskImport.
+	Name string `json:"name"`
+	// uid of the VMDiskImport: another one of that name is not meant.
+	UID types.UID `json:"uid"`
 }
 
 // PassedOver says why a strategy is not used.
