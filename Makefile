@@ -14,7 +14,7 @@ modules := $(subst go.mod,.,$(modules))
 # Of these, the modules with code of ours; the others only pin programs.
 code := . test/csi-loop test/registry
 # Tests that take minutes with the race detector, and seconds without. What they run is raced by their neighbours.
-long := ^Test(Matrix|ManyClustersAreReadInSlices|ManyClustersBeforeTheirTables|LiveImages|TwentyBreaks|KilledImportGoesOn|VolumeThatIsFullInBetween|CheckpointThatIsNotTrue|CheckpointThatCameBack|GigabyteOfZeros|Stories|ZeroRuns|ZeroRunsLargeWindow|ZeroRunsFlippedBits|ManyEntries|CutAnywhere|FlipAnywhere|Archivers|Bombs|FindCorpus|PassFindsEveryCut|PassReadsEveryLayout|TruncationNeverLosesData|ConvertsWhatQemuWrites|PassReadsWhatQemuWrites|GatesPassWhatQemuWrites|RollCrashesAtEveryWrite|RollFailsAtEveryWrite|RollLagsAtEveryWrite|CrashAtEveryWrite|CrashAtEveryWriteOfARestore|CrashAtEveryWriteOfACopy)$$
+long := ^Test(Matrix|ManyClustersAreReadInSlices|ManyClustersBeforeTheirTables|LiveImages|TwentyBreaks|KilledImportGoesOn|VolumeThatIsFullInBetween|CheckpointThatIsNotTrue|CheckpointThatCameBack|GigabyteOfZeros|Stories|ZeroRuns|ZeroRunsLargeWindow|ZeroRunsFlippedBits|ManyEntries|CutAnywhere|FlipAnywhere|Archivers|Bombs|FindCorpus|PassFindsEveryCut|PassReadsEveryLayout|TruncationNeverLosesData|ConvertsWhatQemuWrites|PassReadsWhatQemuWrites|GatesPassWhatQemuWrites|RollCrashesAtEveryWrite|RollFailsAtEveryWrite|RollLagsAtEveryWrite|CrashAtEveryWrite|CrashAtEveryWriteOfARestore|CrashAtEveryWriteOfACopy|CrashAtEveryWriteOfSharedImports)$$
 # Packages without a goroutine of their own.
 serial := ./pkg/format/inflate ./pkg/rootfs/...
 tool = "$$(go -C $(CURDIR)/test/tools tool -n $(1))"

@@ -76,6 +76,17 @@ func describeCopied(of *v1alpha1.CopySource) string {
 	return of.Kind + " " + of.Namespace + "/" + of.Name
 }
 
+// describeOrigin names what an import is restored from.
+func describeOrigin(imp *v1alpha1.VMDiskImport) string {
+	switch {
+	case imp.Spec.CopyOf != nil:
+		return describeCopied(imp.Spec.CopyOf)
+	case imp.Status.Reuses != nil:
+		return "what VMDiskImport " + imp.Status.Reuses.Name + " imported"
+	}
+	return describeSource(&imp.Spec.ImageRef)
+}
+
 func describePassedOver(all []v1alpha1.PassedOver) string {
 	var texts []string
 	for _, p := range all {
@@ -86,12 +97,16 @@ func describePassedOver(all []v1alpha1.PassedOver) string {
 
 // passOver gives up a strategy that did not start, for the next one.
 func (c *importController) passOver(ctx context.Context, imp *v1alpha1.VMDiskImport, why string) (ctrl.Result, error) {
-	c.queue.leave(claimOf(imp))
-	given := v1alpha1.PassedOver{Strategy: imp.Status.Strategy, Message: why}
+	c.leave(claimOf(imp))
+	given, reused := v1alpha1.PassedOver{Strategy: imp.Status.Strategy, Message: why}, imp.Status.Reuses
+	if follows(imp) { // it may have waited
+		given.Strategy = v1alpha1.StrategySnapshot
+	}
 	next := pending(reasonPassedOver, "%s is passed over: %s", given.Strategy, why)
 	err := c.record(ctx, imp, next, func(status *v1alpha1.VMDiskImportStatus) {
 		status.PassedOver = append(slices.DeleteFunc(status.PassedOver, func(p v1alpha1.PassedOver) bool { return p.Strategy == given.Strategy }), given)
 		status.Strategy, status.TargetUID, status.NextAttemptTime = "", "", nil
+		status.Reuses = nil
 		if status.Attempts > 0 { // its Job is one to clear away, not one to watch
 			status.NextAttemptTime = &metav1.Time{Time: c.clock.Now().Truncate(time.Second)}
 		}
@@ -100,7 +115,7 @@ func (c *importController) passOver(ctx context.Context, imp *v1alpha1.VMDiskImp
 		return ctrl.Result{}, err
 	}
 	c.tell(imp, corev1.EventTypeWarning, eventPassedOver, next.message)
-	return ctrl.Result{RequeueAfter: clearAgain}, nil
+	return ctrl.Result{RequeueAfter: clearAgain}, c.release(ctx, imp.Namespace, reused)
 }
 
 // isCopy reports whether an import fills its claim from another volume or snapshot, as far as is decided.

@@ -55,7 +55,7 @@ func TestKindThatComesLater(t *testing.T) {
 	wake := func(types.NamespacedName) {}
 	watches, err := addControllers(mgr,
 		&claimController{kinds: all, events: events, clock: clock.RealClock{}, wake: wake, remains: remains},
-		&importController{kinds: all, events: events, clock: clock.RealClock{}, wake: wake, remains: remains, queue: newQueue(1, 1), pace: newPace()})
+		&importController{kinds: all, events: events, clock: clock.RealClock{}, wake: wake, remains: remains, queue: newQueue(1, 1), pace: newPace(), leaders: newLeaders()})
 	require.NoError(t, err)
 	come := make(chan *kind)
 	require.NoError(t, mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {

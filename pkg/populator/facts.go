@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -31,14 +32,19 @@ func (c *importController) facts(ctx context.Context, imp *v1alpha1.VMDiskImport
 	if err != nil {
 		return nil, nil, err
 	}
-	size := claim.Spec.Resources.Requests[corev1.ResourceStorage]
 	return &strategy.Facts{
 		Source:     source,
-		Target:     strategy.Target{Class: class.Name, Provisioner: class.Provisioner, Mode: modeOf(claim.Spec.VolumeMode), Size: size.Value()},
+		Target:     targetOf(claim, class),
 		Copies:     c.copies,
 		Import:     hasSource(&imp.Spec),
 		PassedOver: imp.Status.PassedOver,
 	}, nil, nil
+}
+
+// targetOf is what a claim asks for.
+func targetOf(claim *corev1.PersistentVolumeClaim, class *storagev1.StorageClass) strategy.Target {
+	size := claim.Spec.Resources.Requests[corev1.ResourceStorage]
+	return strategy.Target{Class: class.Name, Provisioner: class.Provisioner, Mode: modeOf(claim.Spec.VolumeMode), Size: size.Value()}
 }
 
 // hasSource reports whether it is known where the disk came from.

@@ -14,7 +14,7 @@ import (
 // finalize ends a deleted import: its attempt is stopped and nothing of it stays. It clears away what was
 // made for this import, and nothing that only bears the UID of a claim: that anybody can write.
 func (c *importController) finalize(ctx context.Context, imp *v1alpha1.VMDiskImport) (ctrl.Result, error) {
-	c.queue.leave(claimOf(imp))
+	c.leave(claimOf(imp))
 	c.pace.forget(imp.UID)
 	c.cleared.Delete(imp.UID)
 	if !controllerutil.ContainsFinalizer(imp, finalizerImport) {
@@ -34,7 +34,7 @@ func (c *importController) finalize(ctx context.Context, imp *v1alpha1.VMDiskImp
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	c.wake(claimOf(imp))
-	return ctrl.Result{}, nil
+	return ctrl.Result{}, c.release(ctx, imp.Namespace, imp.Status.Reuses)
 }
 
 // handOverOwed reports whether a deleted import has succeeded and its volume is yet to be handed over. That

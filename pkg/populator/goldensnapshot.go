@@ -99,27 +99,10 @@ func saying(failure string) string {
 	return " (" + failure + ")"
 }
 
-// takeGolden asks for the snapshot, if the driver of the volume has a class.
+// takeGolden asks for the snapshot of a golden claim.
 func (c *importController) takeGolden(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim, key types.NamespacedName) (done bool, err error) {
-	pv := &corev1.PersistentVolume{}
-	if err := c.live.Get(ctx, types.NamespacedName{Name: imp.Status.VolumeName}, pv); err != nil {
-		return true, client.IgnoreNotFound(err) // without its volume the import is void
-	}
-	if driverOf(pv) == "" {
-		return true, nil
-	}
-	class, err := c.snapshots.Class(ctx, driverOf(pv))
-	if err != nil || class == "" {
-		return err == nil, err
-	}
 	labels := map[string]string{labelName: "gild", labelManagedBy: managedByPopulator, labelGoldenUID: string(claim.UID)}
-	annotations := map[string]string{
-		annotationClaim:     claim.Namespace + "/" + claim.Name,
-		annotationTargetUID: string(imp.Status.TargetUID),
-		annotationSize:      strconv.FormatInt(pv.Spec.Capacity.Storage().Value(), 10),
-		annotationSince:     c.clock.Now().UTC().Format(time.RFC3339),
-	}
-	return false, c.snapshots.Take(ctx, key, primeName(claim.UID), class, labels, annotations)
+	return c.takeOfPrime(ctx, imp, key, labels, map[string]string{annotationClaim: claim.Namespace + "/" + claim.Name})
 }
 
 // vouch records that a snapshot was cut before the volume was handed over.

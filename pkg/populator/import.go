@@ -36,12 +36,13 @@ const (
 // importController carries out VMDiskImports: one Job per attempt, and nothing left
 // behind. It alone decides about attempts.
 type importController struct {
-	kinds  kinds
-	logs   LogTail
-	clock  clock.PassiveClock
-	events record.EventRecorder
-	queue  *queue
-	pace   *pace
+	kinds   kinds
+	logs    LogTail
+	clock   clock.PassiveClock
+	events  record.EventRecorder
+	queue   *queue
+	pace    *pace
+	leaders *leaders
 
 	// What copies are made with. copies is the operator's leave to read volumes over the network.
 	snapshots snapshots
@@ -63,7 +64,7 @@ type importController struct {
 func (c *importController) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	imp := &v1alpha1.VMDiskImport{}
 	if err := c.client.Get(ctx, request.NamespacedName, imp); err != nil {
-		c.queue.leave(request.NamespacedName)
+		c.leave(request.NamespacedName)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !imp.DeletionTimestamp.IsZero() {
@@ -76,7 +77,7 @@ func (c *importController) Reconcile(ctx context.Context, request ctrl.Request) 
 	}
 	if !owns(claim, imp) {
 		// Not ours, or the claim is gone and garbage collection will come: never act on it.
-		c.queue.leave(request.NamespacedName)
+		c.leave(request.NamespacedName)
 		return ctrl.Result{}, nil
 	}
 	if !claim.DeletionTimestamp.IsZero() {
@@ -122,7 +123,7 @@ func (c *importController) step(ctx context.Context, imp *v1alpha1.VMDiskImport,
 
 // finish clears up after success; only then is the import Ready and its volume handed over.
 func (c *importController) finish(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim) (ctrl.Result, error) {
-	c.queue.leave(claimOf(imp))
+	c.leave(claimOf(imp))
 	if imp.Status.Phase == v1alpha1.PhaseSucceeded {
 		return ctrl.Result{}, nil
 	}
@@ -139,20 +140,23 @@ func (c *importController) finish(ctx context.Context, imp *v1alpha1.VMDiskImpor
 	if done, err := c.keepSnapshot(ctx, imp, claim); err != nil || !done {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}
+	if done, err := c.leaveSnapshot(ctx, imp); err != nil || !done {
+		return ctrl.Result{RequeueAfter: clearAgain}, err
+	}
 	done := state{phase: v1alpha1.PhaseSucceeded, reason: reasonSucceeded, message: succeeded(imp)}
 	if err := c.record(ctx, imp, done, nil); err != nil {
 		return ctrl.Result{}, err
 	}
 	c.tell(imp, corev1.EventTypeNormal, eventSucceeded, done.message)
 	c.wake(claimOf(imp))
-	return ctrl.Result{}, nil
+	return ctrl.Result{}, c.release(ctx, imp.Namespace, imp.Status.Reuses)
 }
 
 // succeeded sums up what is on the volume now.
 func succeeded(imp *v1alpha1.VMDiskImport) string {
 	r := imp.Status.Result
 	if imp.Status.Strategy == v1alpha1.StrategySnapshot {
-		return fmt.Sprintf("the disk of %s is on its volume: restored from a snapshot of %s in %s s", formatBytes(r.VirtualSize), describeCopied(imp.Spec.CopyOf), r.Seconds)
+		return fmt.Sprintf("the disk of %s is on its volume: restored from a snapshot of %s in %s s", formatBytes(r.VirtualSize), describeOrigin(imp), r.Seconds)
 	}
 	if r.Content == importer.ContentFiles {
 		return fmt.Sprintf("the files of the image are on their volume: %s read, %s written in %s s",
@@ -190,7 +194,7 @@ func (c *importController) clearFailed(ctx context.Context, imp *v1alpha1.VMDisk
 	if _, done := c.cleared.Load(imp.UID); done {
 		return true, nil
 	}
-	c.queue.leave(claimOf(imp))
+	c.leave(claimOf(imp))
 	if gone, err := c.clearAttempts(ctx, ofClaim(imp.Spec.ClaimRef.UID)); err != nil || !gone {
 		return false, err
 	}
@@ -198,6 +202,9 @@ func (c *importController) clearFailed(ctx context.Context, imp *v1alpha1.VMDisk
 		return false, err
 	}
 	if gone, err := c.clearedSince(ctx, imp, failedAt(imp)); err != nil || !gone {
+		return false, err
+	}
+	if err := c.release(ctx, imp.Namespace, imp.Status.Reuses); err != nil {
 		return false, err
 	}
 	c.cleared.Store(imp.UID, struct{}{})
@@ -226,7 +233,7 @@ func (c *importController) outdated(ctx context.Context, imp *v1alpha1.VMDiskImp
 // rest clears up after an attempt and waits for the time of the next one. An edit of the
 // source ends the wait: the user has mended something.
 func (c *importController) rest(ctx context.Context, imp *v1alpha1.VMDiskImport, claim *corev1.PersistentVolumeClaim, wait time.Duration) (ctrl.Result, error) {
-	c.queue.leave(claimOf(imp))
+	c.leave(claimOf(imp))
 	if gone, err := c.clearAttempts(ctx, ofClaim(imp.Spec.ClaimRef.UID)); err != nil || !gone {
 		return ctrl.Result{RequeueAfter: clearAgain}, err
 	}

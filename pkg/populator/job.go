@@ -30,7 +30,8 @@ type attempt struct {
 	// claim is the user's claim, target is PVC'.
 	claim, target *corev1.PersistentVolumeClaim
 	credentials   *credentials.Credentials
-	// complete has the importer finish a restored volume, on which the disk ends at diskEnd bytes.
+	// complete has the importer finish a restored volume, on which the disk ends at diskEnd bytes. With a source in
+	// spec it proves first that the source is at the pin.
 	complete bool
 	diskEnd  int64
 	// sourceFormat is what the source must have; empty when that is to be found out.
@@ -58,7 +59,7 @@ func (a *attempt) options() importer.Options {
 	if isBlock(a.claim) {
 		o.Target = targetDevice
 	}
-	if a.scratch || isRootfs(&a.spec.Source) {
+	if a.scratch || isRootfs(&a.spec.Source) && !a.complete {
 		o.ScratchDir = scratchDir
 	}
 	if a.spec.Size != nil {
@@ -92,12 +93,21 @@ func (a *attempt) args() []string {
 	if !a.complete {
 		return a.options().Args()
 	}
-	o := importer.CompleteOptions{Target: targetDirectory, TerminationLog: terminationLog}
+	var o importer.CompleteOptions
+	o.BindFlags(pflag.NewFlagSet(importerContainer, pflag.ContinueOnError)) // for the defaults
+	o.Target, o.TerminationLog = targetDirectory, terminationLog
+	if a.asks() {
+		from := a.options()
+		o.Source, o.Platform, o.Pin, o.SecretDir, o.CADir = from.Source, from.Platform, from.Pin, from.SecretDir, from.CADir
+	}
 	if isBlock(a.claim) {
 		o.Target, o.DiskEnd = targetDevice, importer.Size(a.diskEnd)
 	}
 	return o.Args()
 }
+
+// asks reports whether the importer goes to the source.
+func (a *attempt) asks() bool { return !a.complete || hasSource(&a.spec) }
 
 // describe tells the user of the claim what begins.
 func (a *attempt) describe() string {

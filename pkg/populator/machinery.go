@@ -46,6 +46,7 @@ type machinery struct {
 	remains
 	snapshots snapshots
 	grants    grants
+	leaders   *leaders
 	queue     workqueue.TypedRateLimitingInterface[any]
 	// arrived starts what else needs the kind, once it is there.
 	arrived func() error
@@ -185,7 +186,10 @@ func (m *machinery) mutate(ctx context.Context, prime *corev1.PersistentVolumeCl
 	if imp == nil || !imp.DeletionTimestamp.IsZero() || ended(imp) || claim.Spec.VolumeName != "" {
 		return nil, errNotNow
 	}
-	if isCopy(imp) && imp.Status.Strategy != v1alpha1.StrategyCopy {
+	if mayReuse(imp) && !begun(imp) && imp.Status.Reuses == nil && !m.leaders.has(reuseKey(imp), claimOf(imp)) {
+		return nil, errNotNow // nobody knows yet whether it is restored
+	}
+	if isCopy(imp) && imp.Status.Strategy != v1alpha1.StrategyCopy || follows(imp) {
 		if err := m.restoreFrom(ctx, prime, imp); err != nil {
 			return nil, err
 		}

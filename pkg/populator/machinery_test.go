@@ -47,9 +47,11 @@ func TestLibraryRunsOnceForEachKind(t *testing.T) {
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme, cdi.AddToScheme} {
 		require.NoError(t, add(scheme))
 	}
+	led, leading := newImport(image, imageSpec(testImage())), newLeaders()
+	leading.join(reuseKey(led), claimOf(led), clock.RealClock{}.Now())
 	store := fake.NewClientBuilder().WithScheme(scheme).
 		WithIndex(&corev1.PersistentVolumeClaim{}, indexUID, func(o client.Object) []string { return []string{string(o.GetUID())} }).
-		WithObjects(image, cron, source, newImport(image, imageSpec(testImage())), newImport(cron, cronSpec(t, cron, testCron(nil, revisionA()))),
+		WithObjects(image, cron, source, led, newImport(cron, cronSpec(t, cron, testCron(nil, revisionA()))),
 			newImport(source, &v1alpha1.VMDiskImportSpec{ImageRef: v1alpha1.ImageReference{Kind: golden.DataSourceKind, Name: sourceName}})).Build()
 
 	var mu sync.Mutex
@@ -66,7 +68,7 @@ func TestLibraryRunsOnceForEachKind(t *testing.T) {
 		}})
 		m := &machinery{
 			kind: k, kubeconfig: kubeconfig, queue: newLibraryQueue(), events: newEventRecorder(record.NewFakeRecorder(100), clock.RealClock{}),
-			remains: remains{client: reader, live: reader, namespace: systemNamespace},
+			remains: remains{client: reader, live: reader, namespace: systemNamespace}, leaders: leading,
 		}
 		running.Go(func() { m.run(t.Context()) })
 	}

@@ -28,7 +28,7 @@ const (
 // ourTemplate is the pod of an attempt, before the operator changes it.
 func ourTemplate(a *attempt) *corev1.PodTemplateSpec {
 	var options importer.Options
-	if !a.complete {
+	if a.asks() {
 		options = a.options()
 	}
 	container := corev1.Container{

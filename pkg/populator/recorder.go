@@ -24,6 +24,7 @@ const (
 	eventStrategy   = "StrategyChosen"
 	eventPassedOver = "StrategyPassedOver"
 	eventNoSnapshot = "SnapshotNotKept"
+	eventFollows    = "ImportShared"
 )
 
 var _ record.EventRecorder = (*eventRecorder)(nil)

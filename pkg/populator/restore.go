@@ -99,7 +99,7 @@ func (c *importController) restoring(ctx context.Context, imp *v1alpha1.VMDiskIm
 	case failed != nil:
 		return "", blocked(reasonProvisioningFailed, "the storage cannot restore the snapshot: %s", failed.Message)
 	}
-	return "", state{phase: v1alpha1.PhaseImporting, reason: reasonRestoring, message: "the storage restores a snapshot of " + describeCopied(imp.Spec.CopyOf)}
+	return "", state{phase: v1alpha1.PhaseImporting, reason: reasonRestoring, message: "the storage restores a snapshot of " + describeOrigin(imp)}
 }
 
 // restored looks at the volume that PVC' has got, and finishes unless work is left on it.
@@ -118,6 +118,9 @@ func (c *importController) restored(ctx context.Context, imp *v1alpha1.VMDiskImp
 		return c.wait(ctx, imp, &waiting, nil)
 	case !provisionedFor(pv, prime):
 		return c.passOver(ctx, imp, notProvisioned(pv))
+	}
+	if follows(imp) {
+		return c.completeRestore(ctx, imp, claim, prime)
 	}
 	end, err := c.endOfDisk(ctx, imp)
 	if err != nil {
@@ -150,7 +153,7 @@ func notProvisioned(pv *corev1.PersistentVolume) string {
 // resultOf is the result of an attempt that has succeeded. why says that it is void, since the volume it ran on was
 // not restored.
 func (c *importController) resultOf(ctx context.Context, imp *v1alpha1.VMDiskImport, prime *corev1.PersistentVolumeClaim, job *batchv1.Job, found *importer.Result) (result *v1alpha1.ImportResult, why string, err error) {
-	if !isCopy(imp) {
+	if !isCopy(imp) && !follows(imp) {
 		result = importResult(found, c.clock.Now())
 		if result.Content != importer.ContentFiles {
 			result.Format = formatWritten(job)
@@ -166,6 +169,9 @@ func (c *importController) resultOf(ctx context.Context, imp *v1alpha1.VMDiskImp
 			return nil, notProvisioned(pv), nil
 		}
 	}
+	if follows(imp) {
+		return c.resultOfReuse(ctx, imp, found)
+	}
 	result, err = c.resultOfCopy(ctx, imp, found)
 	if err == nil && imp.Status.Strategy == v1alpha1.StrategyCopy {
 		result.Format = formatWritten(job)
@@ -175,6 +181,13 @@ func (c *importController) resultOf(ctx context.Context, imp *v1alpha1.VMDiskImp
 
 // endOfDisk is where the restored disk ends, in bytes: what comes after it on a larger volume is not of the disk.
 func (c *importController) endOfDisk(ctx context.Context, imp *v1alpha1.VMDiskImport) (int64, error) {
+	if follows(imp) {
+		left, err := reusedSnapshot(ctx, c.snapshots, c.namespace, imp)
+		if err != nil || left == nil {
+			return 0, err
+		}
+		return leastSize(left), nil
+	}
 	source, err := c.copied(ctx, imp.Spec.CopyOf)
 	if err != nil {
 		return 0, err
@@ -206,9 +219,16 @@ func (c *importController) completeRestore(ctx context.Context, imp *v1alpha1.VM
 	}
 	spec := imp.Spec
 	spec.Source = v1alpha1.DiskSource{} // it reads none
+	found := &credentials.Credentials{}
+	if follows(imp) {
+		var waiting *state
+		if found, waiting, err = c.proof(ctx, imp, &spec); waiting != nil || err != nil {
+			return c.wait(ctx, imp, waiting, err)
+		}
+	}
 	return c.launch(ctx, imp, &attempt{
 		number: imp.Status.Attempts + 1, importUID: imp.UID, spec: spec, claim: claim, target: prime,
-		complete: true, diskEnd: end, credentials: &credentials.Credentials{}, image: c.importerImage, template: c.template,
+		complete: true, diskEnd: end, credentials: found, image: c.importerImage, template: c.template,
 	})
 }
 

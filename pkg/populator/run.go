@@ -86,7 +86,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	imports := &importController{
 		kinds: all, logs: NewLogTail(clients), clock: clock.RealClock{}, events: events, wake: wake, remains: remains,
-		queue: newQueue(o.MaxImports, o.MaxImportsPerHost), pace: newPace(),
+		queue: newQueue(o.MaxImports, o.MaxImportsPerHost), pace: newPace(), leaders: newLeaders(),
 		snapshots: taken, grants: granted, exports: exported, copies: o.Copy,
 		importerImage: o.ImporterImage, template: template,
 	}
@@ -97,7 +97,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	for _, k := range all {
 		libraries = append(libraries, &machinery{
-			kind: k, kubeconfig: o.Kubeconfig, discovery: clients.Discovery(), events: events, remains: remains, snapshots: taken, grants: granted, queue: newLibraryQueue(),
+			kind: k, kubeconfig: o.Kubeconfig, discovery: clients.Discovery(), events: events, remains: remains, snapshots: taken, grants: granted, leaders: imports.leaders, queue: newLibraryQueue(),
 			arrived: func() error { return watches.add(k) },
 		})
 	}

@@ -47,6 +47,12 @@ func (c *importController) start(ctx context.Context, imp *v1alpha1.VMDiskImport
 	if imageStreamOf(&imp.Spec.Source) != "" && imp.Status.ResolvedReference == "" {
 		return c.resolve(ctx, imp)
 	}
+	if restoresReused(imp) {
+		return c.restore(ctx, imp, claim)
+	}
+	if waits, err := c.share(ctx, imp, claim); waits || err != nil {
+		return ctrl.Result{RequeueAfter: followEvery}, err
+	}
 	source := sourceOf(imp)
 	// The place comes first: nothing is read for an import that has to wait in line.
 	if waiting, err := c.place(ctx, imp, hostOf(source)); waiting != nil || err != nil {
@@ -92,10 +98,15 @@ func (c *importController) place(ctx context.Context, imp *v1alpha1.VMDiskImport
 }
 
 // wait records what an import waits for and looks again soon. One that waits for something else than its
-// turn gives up its place.
+// turn gives up its place, and unless it waits for its volume others wait no longer for it.
 func (c *importController) wait(ctx context.Context, imp *v1alpha1.VMDiskImport, s *state, err error) (ctrl.Result, error) {
-	if s == nil || s.phase != v1alpha1.PhaseQueued {
+	switch {
+	case s != nil && s.phase == v1alpha1.PhaseQueued:
+		c.leaders.keep(claimOf(imp), c.clock.Now())
+	case s != nil && s.reason == reasonWaitingForVolume:
 		c.queue.leave(claimOf(imp))
+	default:
+		c.leave(claimOf(imp))
 	}
 	if err != nil {
 		return ctrl.Result{}, err
@@ -230,6 +241,9 @@ func (c *importController) launch(ctx context.Context, imp *v1alpha1.VMDiskImpor
 	})
 	if err != nil {
 		return ctrl.Result{}, err
+	}
+	if mayReuse(imp) && imp.Status.Reuses == nil {
+		c.leaders.join(reuseKey(imp), claimOf(imp), c.clock.Now())
 	}
 	c.tell(imp, corev1.EventTypeNormal, eventStarted, a.describe())
 	return ctrl.Result{RequeueAfter: progressInterval}, nil

@@ -42,14 +42,15 @@ const (
 	reasonNothingImported      = "NothingImportedYet"
 	reasonRevisionUnknown      = "RevisionUnknown"
 	// The reasons of copies.
-	reasonNotGranted     = "NotGranted"
-	reasonNoStrategy     = "NoStrategy"
-	reasonPassedOver     = "StrategyPassedOver"
-	reasonRestoring      = "Restoring"
-	reasonExporting      = "Exporting"
-	reasonTakingSnapshot = "TakingSnapshot"
-	reasonSourceNotReady = "SourceNotReady"
-	reasonSourceUnknown  = "SourceUnknown"
+	reasonNotGranted       = "NotGranted"
+	reasonNoStrategy       = "NoStrategy"
+	reasonPassedOver       = "StrategyPassedOver"
+	reasonWaitingForImport = "WaitingForImport"
+	reasonRestoring        = "Restoring"
+	reasonExporting        = "Exporting"
+	reasonTakingSnapshot   = "TakingSnapshot"
+	reasonSourceNotReady   = "SourceNotReady"
+	reasonSourceUnknown    = "SourceUnknown"
 	// reasonImageVolumeUnsupported: the cluster has no such thing.
 	reasonImageVolumeUnsupported = "ImageVolumeUnsupported"
 )

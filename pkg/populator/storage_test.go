@@ -5,7 +5,9 @@ import (
 
 	snapshotv1 "github.com/kubernetes-csi/external-snapshotter/client/v8/apis/volumesnapshot/v1"
 	"github.com/stretchr/testify/require"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -85,6 +87,9 @@ func (w *world) playStorage() {
 		prime.Spec.VolumeName = "pv-" + string(prime.UID)
 		pv := volumeFor(prime)
 		pv.CreationTimestamp = metav1.NewTime(w.clock.Now())
+		if class := (&storagev1.StorageClass{}); w.find(class, "", *prime.Spec.StorageClassName) {
+			pv.Annotations[annotationProvisionedBy], pv.Spec.CSI.Driver = class.Provisioner, class.Provisioner
+		}
 		if w.storage.roomy != "" {
 			pv.Spec.Capacity[corev1.ResourceStorage] = resource.MustParse(w.storage.roomy)
 		}
@@ -129,9 +134,9 @@ func (w *world) hasPod() bool {
 }
 
 // bound reports whether an importer pod could run: PVC' has its volume.
-func (storage) bound(w *world) bool {
+func (storage) bound(w *world, job *batchv1.Job) bool {
 	prime := &corev1.PersistentVolumeClaim{}
-	return !w.find(prime, systemNamespace, primeName(testClaim().UID)) || prime.Spec.VolumeName != ""
+	return !w.find(prime, systemNamespace, primeName(types.UID(job.Labels[labelClaimUID]))) || prime.Spec.VolumeName != ""
 }
 
 // snapshotNames are the names of all VolumeSnapshots, with their namespaces.
@@ -150,6 +155,7 @@ func (w *world) requireNoTemporarySnapshots() {
 	w.t.Helper()
 	for _, name := range w.snapshotNames() {
 		require.NotContains(w.t, name, "/copy-")
+		require.NotContains(w.t, name, "/reuse-")
 	}
 	var contents snapshotv1.VolumeSnapshotContentList
 	require.NoError(w.t, w.store.List(w.t.Context(), &contents))

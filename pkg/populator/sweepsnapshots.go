@@ -57,6 +57,9 @@ func (s *sweeper) snapshotNeeded(ctx context.Context, of *snapshotv1.VolumeSnaps
 	if golden := types.UID(of.Labels[labelGoldenUID]); golden != "" {
 		return s.goldenNeeded(ctx, golden, key)
 	}
+	if leader := types.UID(of.Labels[labelReuseUID]); leader != "" {
+		return s.waitedFor(ctx, key.Namespace, leader)
+	}
 	imp := &v1alpha1.VMDiskImport{}
 	err := s.live.Get(ctx, key, imp)
 	if apierrors.IsNotFound(err) {

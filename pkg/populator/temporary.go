@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,6 +19,13 @@ func temporaryName(imp *v1alpha1.VMDiskImport) string { return "copy-" + string(
 
 // snapshotOf names the snapshot in the system namespace that an import restores from; empty while there is none.
 func snapshotOf(ctx context.Context, all snapshots, system string, imp *v1alpha1.VMDiskImport) (string, error) {
+	if follows(imp) {
+		left, err := reusedSnapshot(ctx, all, system, imp)
+		if err != nil || left == nil {
+			return "", err
+		}
+		return reuseSnapshotName(imp.Status.Reuses.UID), nil
+	}
 	kept, err := goldenSnapshot(ctx, all, system, imp.Spec.CopyOf.UID)
 	if err != nil {
 		return "", err
@@ -38,6 +46,9 @@ func (c *importController) prepareSnapshot(ctx context.Context, imp *v1alpha1.VM
 	name, err := snapshotOf(ctx, c.snapshots, c.namespace, imp)
 	if err != nil || name != "" {
 		return nil, "", err
+	}
+	if follows(imp) {
+		return nil, "the snapshot of " + describeOrigin(imp) + " is gone", nil
 	}
 	of := imp.Spec.CopyOf
 	from := types.NamespacedName{Namespace: of.Namespace, Name: of.Name}
@@ -155,13 +166,10 @@ func (c *importController) clearTemporary(ctx context.Context, imp *v1alpha1.VMD
 
 // tried reports whether a strategy was begun.
 func tried(imp *v1alpha1.VMDiskImport, strategy v1alpha1.Strategy) bool {
-	if imp.Status.Strategy == strategy {
-		return true
-	}
-	for _, p := range imp.Status.PassedOver {
-		if p.Strategy == strategy {
-			return true
-		}
-	}
-	return false
+	return imp.Status.Strategy == strategy || hasPassedOver(imp, strategy)
+}
+
+// hasPassedOver reports whether a strategy was given up, or is not possible.
+func hasPassedOver(imp *v1alpha1.VMDiskImport, strategy v1alpha1.Strategy) bool {
+	return slices.ContainsFunc(imp.Status.PassedOver, func(p v1alpha1.PassedOver) bool { return p.Strategy == strategy })
 }

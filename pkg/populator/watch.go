@@ -102,6 +102,9 @@ func (c *importController) adopt(ctx context.Context, imp *v1alpha1.VMDiskImport
 	return c.record(ctx, imp, pending(reasonStarting, "the importer is starting"), func(status *v1alpha1.VMDiskImportStatus) {
 		status.Attempts = n
 		status.NextAttemptTime = nil
+		if status.Strategy == "" { // it was launched before it could follow
+			status.Strategy, status.Reuses = v1alpha1.StrategyImport, nil
+		}
 		status.TargetUID = types.UID(job.Annotations[annotationTargetUID])
 		if found != nil {
 			status.References = found.References
@@ -161,6 +164,9 @@ func (c *importController) conclude(ctx context.Context, imp *v1alpha1.VMDiskImp
 			return c.retry(ctx, imp, o)
 		}
 		if imp.Status.Strategy == v1alpha1.StrategyCopy && o.exit == importer.ExitSource {
+			return c.passOver(ctx, imp, o.reason+": "+o.message)
+		}
+		if restoresReused(imp) && !alsoOfAnImport(&o) {
 			return c.passOver(ctx, imp, o.reason+": "+o.message)
 		}
 		return c.fail(ctx, imp, c.advise(imp, o))

@@ -57,6 +57,7 @@ type world struct {
 	armed   int  // writes before the crash was armed
 	crashAt int  // the write to crash at
 	applied bool // whether that write is applied before the crash
+	primes  int  // PVC's made so far
 
 	imports *importController
 	claims  *claimController
@@ -64,13 +65,19 @@ type world struct {
 	sweeper *sweeper
 	kinds   kinds
 	keepers []reconcile.Reconciler
+	// names are those of all claims. Most worlds have one.
+	names []string
 
 	// end is how each attempt ends: exit code and termination message.
 	end func(attempt int32) (int32, string)
+	// endOf is end for those who tell Jobs apart.
+	endOf func(*batchv1.Job) (int32, string)
 	// running is the largest number of pods of one import that were alive at once.
 	running int
 	// lazy keeps lib-volume-populator from handing over.
 	lazy bool
+	// chosen says whether a claim has its node, where lib-volume-populator waits for that; nil when all have.
+	chosen func(*corev1.PersistentVolumeClaim) bool
 	// admit is what the API server does to a Job, or why it takes none; nil takes it as it is.
 	admit func(*batchv1.Job) error
 	// kubelet plays the node for a pod that is not running yet; nil has it run at once.
@@ -94,7 +101,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	}
 	w := &world{
 		t: t, clock: testingclock.NewFakeClock(time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)),
-		events: record.NewFakeRecorder(1000), jobs: map[string]types.UID{},
+		events: record.NewFakeRecorder(1000), jobs: map[string]types.UID{}, names: []string{"web-1"},
 		end: func(int32) (int32, string) { return 0, `{"reason":"Imported","virtualSize":1024,"seconds":1}` },
 	}
 	// Nothing is applied on the server's side: keeping whose each field is would take half of the time.
@@ -205,13 +212,14 @@ func (w *world) restart() {
 		k.setPresence(presenceOurs)
 	}
 	taken := snapshot.New(w.client, w.client)
-	w.gate = &machinery{remains: remains, snapshots: taken, grants: grant.New(w.client, w.client), events: events}
+	led := newLeaders()
+	w.gate = &machinery{remains: remains, snapshots: taken, grants: grant.New(w.client, w.client), events: events, leaders: led}
 	exported := export.New(w.client, w.client, systemNamespace, w.clock)
 	w.sweeper = &sweeper{remains: remains, snapshots: taken, exports: exported}
 	w.imports = &importController{
 		snapshots: taken, grants: grant.New(w.client, w.client), copies: !w.withoutCopies,
 		kinds: w.kinds, logs: func(context.Context, string, string) ([]byte, error) { return nil, errors.New("no log") },
-		exports: exported, clock: w.clock, events: events, queue: newQueue(10, 10), pace: newPace(), remains: remains, wake: wake,
+		exports: exported, clock: w.clock, events: events, queue: newQueue(10, 10), pace: newPace(), leaders: led, remains: remains, wake: wake,
 		importerImage: "gild-importer:test",
 	}
 	w.claims = &claimController{kinds: w.kinds, events: events, clock: w.clock, remains: remains, wake: wake}
@@ -242,8 +250,9 @@ func (w *world) settleBy(step time.Duration, done func() bool) {
 
 func (w *world) tick() {
 	ctx := w.t.Context()
-	for _, reconciler := range []reconcile.Reconciler{w.claims, w.imports} {
-		w.reconcile(ctx, reconciler, "web-1")
+	for _, name := range w.names {
+		w.reconcile(ctx, w.claims, name)
+		w.reconcile(ctx, w.imports, name)
 	}
 	for _, keeper := range w.keepers {
 		w.reconcile(ctx, keeper, sourceName)
@@ -283,8 +292,13 @@ func (w *world) playCluster() {
 // playLibrary makes PVC' when the gate is open, with a volume, and hands it over when it may, as
 // lib-volume-populator does.
 func (w *world) playLibrary() {
+	for _, name := range w.names {
+		w.playLibraryFor(w.claimNamed(name), w.importNamed(name))
+	}
+}
+
+func (w *world) playLibraryFor(claim *corev1.PersistentVolumeClaim, imp *v1alpha1.VMDiskImport) {
 	ctx := w.t.Context()
-	claim, imp := w.findClaim(), w.findImport()
 	if claim == nil || !claim.DeletionTimestamp.IsZero() || imp == nil {
 		return
 	}
@@ -295,13 +309,14 @@ func (w *world) playLibrary() {
 		if exists && prime.Status.Phase == corev1.ClaimLost {
 			require.NoError(w.t, w.store.Delete(ctx, prime))
 		}
-	case !exists && imp.DeletionTimestamp.IsZero() && !ended(imp):
+	case !exists && imp.DeletionTimestamp.IsZero() && !ended(imp) && (w.chosen == nil || w.chosen(claim)):
 		made, err := w.gate.mutate(ctx, testPrime(claim))
 		if errors.Is(err, errNotNow) {
 			return
 		}
 		require.NoError(w.t, err)
-		made.UID = types.UID(fmt.Sprintf("prime-%d", w.clock.Now().Unix()))
+		w.primes++
+		made.UID = types.UID(fmt.Sprintf("prime-%d", w.primes))
 		made.CreationTimestamp = metav1.NewTime(w.clock.Now())
 		require.NoError(w.t, w.store.Create(ctx, made))
 	case exists && !w.lazy && handOverDue(imp, prime):
@@ -343,14 +358,14 @@ func (w *world) playJob(job *batchv1.Job) {
 		pod.CreationTimestamp = metav1.NewTime(w.clock.Now())
 		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "Job", Name: job.Name, UID: job.UID}}
 		require.NoError(w.t, w.store.Create(ctx, pod))
-		if w.storage.bound(w) {
+		if w.storage.bound(w, job) {
 			w.playNode(pod)
 		}
 		return
 	}
 	require.NoError(w.t, err)
 	if pod.Status.Phase == corev1.PodPending || pod.Status.Phase == "" {
-		if w.storage.bound(w) {
+		if w.storage.bound(w, job) {
 			w.playNode(pod)
 		}
 		return
@@ -359,6 +374,9 @@ func (w *world) playJob(job *batchv1.Job) {
 		return
 	}
 	code, message := w.end(attemptOf(job))
+	if w.endOf != nil {
+		code, message = w.endOf(job)
+	}
 	pod.Status = endedPod(code, "", message).Status
 	require.NoError(w.t, w.store.Status().Update(ctx, pod))
 }
@@ -376,26 +394,30 @@ func (w *world) playNode(pod *corev1.Pod) {
 func (w *world) countRunning() {
 	var pods corev1.PodList
 	require.NoError(w.t, w.store.List(w.t.Context(), &pods, client.InNamespace(systemNamespace)))
-	running := 0
+	running := map[string]int{}
 	for i := range pods.Items {
-		if pods.Items[i].Status.Phase == corev1.PodRunning {
-			running++
+		if claim := pods.Items[i].Labels[labelClaimUID]; pods.Items[i].Status.Phase == corev1.PodRunning {
+			running[claim]++
+			w.running = max(w.running, running[claim])
 		}
 	}
-	w.running = max(w.running, running)
 }
 
-func (w *world) findImport() *v1alpha1.VMDiskImport {
+func (w *world) findImport() *v1alpha1.VMDiskImport { return w.importNamed("web-1") }
+
+func (w *world) importNamed(name string) *v1alpha1.VMDiskImport {
 	imp := &v1alpha1.VMDiskImport{}
-	if !w.find(imp, "vms", "web-1") {
+	if !w.find(imp, "vms", name) {
 		return nil
 	}
 	return imp
 }
 
-func (w *world) findClaim() *corev1.PersistentVolumeClaim {
+func (w *world) findClaim() *corev1.PersistentVolumeClaim { return w.claimNamed("web-1") }
+
+func (w *world) claimNamed(name string) *corev1.PersistentVolumeClaim {
 	claim := &corev1.PersistentVolumeClaim{}
-	if !w.find(claim, "vms", "web-1") {
+	if !w.find(claim, "vms", name) {
 		return nil
 	}
 	return claim

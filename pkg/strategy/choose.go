@@ -40,6 +40,10 @@ func Choose(f *Facts) Choice {
 	return c
 }
 
+// CannotRestore says why the snapshot of Facts.Source, or one that would be taken, cannot be restored for the target;
+// empty when it can.
+func CannotRestore(f *Facts) string { return checkSnapshot(f).why }
+
 // refusal is why a strategy is not possible; the zero value when it is. wait is set when that may pass.
 type refusal struct{ why, wait string }
 
