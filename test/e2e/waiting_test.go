@@ -86,7 +86,8 @@ func TestWaitsInLine(t *testing.T) {
 	f := start(t)
 	img := f.Raw(diskSize)
 	source := f.Serve("disk", img.Held())
-	f.VMDiskImage("image", source.URL)
+	// One download for all of them would need one place.
+	f.VMDiskImage("image", source.URL, func(spec *v1alpha1.VMDiskImageSpec) { spec.Reuse = v1alpha1.ReuseNever })
 	var claims []claim
 	for n := range importsPerHost {
 		claims = append(claims, f.Claim(fmt.Sprintf("first-%d", n), "image", block))
