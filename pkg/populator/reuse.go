@@ -198,7 +198,9 @@ func (c *importController) follow(ctx context.Context, imp, leader *v1alpha1.VMD
 		return err
 	}
 	c.tell(imp, corev1.EventTypeNormal, eventFollows, waiting.message)
-	_, err = c.clearAttempts(ctx, ofImport(imp.UID))
+	if imp.Status.Attempts > 0 {
+		_, err = c.clearAttempts(ctx, ofImport(imp.UID))
+	}
 	return err
 }
 
@@ -225,9 +227,11 @@ func (c *importController) await(ctx context.Context, imp *v1alpha1.VMDiskImport
 	if leader != nil && leader.Status.Result == nil {
 		return c.record(ctx, imp, waitingFor(leader.Name), nil)
 	}
-	// Our cache may be behind. What the leader has left is there before its end is.
-	if leader, err = c.waitable(ctx, c.live, imp); err != nil {
-		return err
+	if leader == nil {
+		// Our cache may be behind. What the leader has left is there before its end is.
+		if leader, err = c.waitable(ctx, c.live, imp); err != nil {
+			return err
+		}
 	}
 	left, err := reusedSnapshot(ctx, c.snapshots, c.namespace, imp)
 	switch {
