@@ -20,7 +20,7 @@ type sparse interface {
 // newSparseSite is a server that says of its image where it has data.
 func newSparseSite(t *testing.T, offered string, answer http.HandlerFunc) *site {
 	t.Helper()
-	s := newSite(t, random(8*mib))
+	s := newSite(t, random(3*mib))
 	s.spoil = func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path == "/extents" {
 			answer(w, r)
@@ -54,13 +54,13 @@ func (s *site) asked(path string) int {
 
 func TestExtents(t *testing.T) {
 	for text, want := range map[string]map[int64]int64{
-		`{"size":8388608,"extents":[[0,10],[4096,4096],[8388600,8]]}`: {
-			0: 0, 9: 9, 10: 4096, 4095: 4096, 4096: 4096, 8191: 8191, 8192: 8388600, 8388607: 8388607, 8388608: 8388608,
+		`{"size":3145728,"extents":[[0,10],[4096,4096],[3145720,8]]}`: {
+			0: 0, 9: 9, 10: 4096, 4095: 4096, 4096: 4096, 8191: 8191, 8192: 3145720, 3145727: 3145727, 3145728: 3145728,
 		},
-		`{"size":8388608,"extents":[[4096,4096]]}`:    {0: 4096, 8192: 8388608},
-		`{"size":8388608,"extents":[[0,10],[10,10]]}`: {0: 0, 10: 10, 19: 19, 20: 8388608},
-		`{"size":8388608,"extents":[]}`:               {0: 8388608},
-		`{"size":8388608,"extents":[[0,8388608]]}`:    {0: 0, 8388607: 8388607},
+		`{"size":3145728,"extents":[[4096,4096]]}`:    {0: 4096, 8192: 3145728},
+		`{"size":3145728,"extents":[[0,10],[10,10]]}`: {0: 0, 10: 10, 19: 19, 20: 3145728},
+		`{"size":3145728,"extents":[]}`:               {0: 3145728},
+		`{"size":3145728,"extents":[[0,3145728]]}`:    {0: 0, 3145727: 3145727},
 	} {
 		t.Run(text, func(t *testing.T) {
 			s := newSparseSite(t, "/extents", extents(text))
@@ -71,7 +71,7 @@ func TestExtents(t *testing.T) {
 			for off, next := range want {
 				require.Equal(t, next, image.(sparse).NextData(off), "from %d", off)
 			}
-			require.Equal(t, int64(8*mib), image.Size())
+			require.Equal(t, int64(3*mib), image.Size())
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			last := s.requests[len(s.requests)-1]
@@ -85,7 +85,7 @@ func TestExtents(t *testing.T) {
 
 // TestExtentsThatAreNotBelieved: whatever a server says, the whole image is read then.
 func TestExtentsThatAreNotBelieved(t *testing.T) {
-	good := `{"size":8388608,"extents":[[4096,4096]]}`
+	good := `{"size":3145728,"extents":[[4096,4096]]}`
 	status := func(code int) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("ETag", `"one"`)
@@ -101,25 +101,25 @@ func TestExtentsThatAreNotBelieved(t *testing.T) {
 		// asked is how often the extents are asked for.
 		asked int
 	}{
-		"larger disk":     {answer: extents(`{"size":9000000,"extents":[[4096,4096]]}`), says: "8388608", asked: 1},
-		"smaller disk":    {answer: extents(`{"size":4096,"extents":[[0,4096]]}`), says: "8388608", asked: 1},
-		"no list":         {answer: extents(`{"size":8388608}`), says: "bytes", asked: 1},
+		"larger disk":     {answer: extents(`{"size":9000000,"extents":[[4096,4096]]}`), says: "3145728", asked: 1},
+		"smaller disk":    {answer: extents(`{"size":4096,"extents":[[0,4096]]}`), says: "3145728", asked: 1},
+		"no list":         {answer: extents(`{"size":3145728}`), says: "bytes", asked: 1},
 		"no JSON":         {answer: extents("<html>"), says: "JSON", asked: 1},
 		"two answers":     {answer: extents(good + good), says: "JSON", asked: 1},
-		"too many digits": {answer: extents(`{"size":8388608,"extents":[[99999999999999999999,1]]}`), says: "JSON", asked: 1},
-		"one number":      {answer: extents(`{"size":8388608,"extents":[[4096]]}`), says: "two numbers", asked: 1},
-		"three numbers":   {answer: extents(`{"size":8388608,"extents":[[4096,4096,8192]]}`), says: "two numbers", asked: 1},
-		"no number":       {answer: extents(`{"size":8388608,"extents":[[null,4096]]}`), says: "two numbers", asked: 1},
-		"behind the end":  {answer: extents(`{"size":8388608,"extents":[[8388608,1]]}`), says: "outside", asked: 1},
-		"over the end":    {answer: extents(`{"size":8388608,"extents":[[8388600,9]]}`), says: "outside", asked: 1},
-		"overflow":        {answer: extents(`{"size":8388608,"extents":[[4096,9223372036854775807]]}`), says: "outside", asked: 1},
-		"negative":        {answer: extents(`{"size":8388608,"extents":[[-4096,8192]]}`), says: "out of order", asked: 1},
-		"empty run":       {answer: extents(`{"size":8388608,"extents":[[4096,0]]}`), says: "out of order", asked: 1},
-		"backwards run":   {answer: extents(`{"size":8388608,"extents":[[4096,-4096]]}`), says: "out of order", asked: 1},
-		"out of order":    {answer: extents(`{"size":8388608,"extents":[[8192,4096],[0,4096]]}`), says: "out of order", asked: 1},
-		"overlap":         {answer: extents(`{"size":8388608,"extents":[[0,8192],[4096,8192]]}`), says: "out of order", asked: 1},
+		"too many digits": {answer: extents(`{"size":3145728,"extents":[[99999999999999999999,1]]}`), says: "JSON", asked: 1},
+		"one number":      {answer: extents(`{"size":3145728,"extents":[[4096]]}`), says: "two numbers", asked: 1},
+		"three numbers":   {answer: extents(`{"size":3145728,"extents":[[4096,4096,8192]]}`), says: "two numbers", asked: 1},
+		"no number":       {answer: extents(`{"size":3145728,"extents":[[null,4096]]}`), says: "two numbers", asked: 1},
+		"behind the end":  {answer: extents(`{"size":3145728,"extents":[[3145728,1]]}`), says: "outside", asked: 1},
+		"over the end":    {answer: extents(`{"size":3145728,"extents":[[3145720,9]]}`), says: "outside", asked: 1},
+		"overflow":        {answer: extents(`{"size":3145728,"extents":[[4096,9223372036854775807]]}`), says: "outside", asked: 1},
+		"negative":        {answer: extents(`{"size":3145728,"extents":[[-4096,8192]]}`), says: "out of order", asked: 1},
+		"empty run":       {answer: extents(`{"size":3145728,"extents":[[4096,0]]}`), says: "out of order", asked: 1},
+		"backwards run":   {answer: extents(`{"size":3145728,"extents":[[4096,-4096]]}`), says: "out of order", asked: 1},
+		"out of order":    {answer: extents(`{"size":3145728,"extents":[[8192,4096],[0,4096]]}`), says: "out of order", asked: 1},
+		"overlap":         {answer: extents(`{"size":3145728,"extents":[[0,8192],[4096,8192]]}`), says: "out of order", asked: 1},
 		"endless": {answer: func(w http.ResponseWriter, r *http.Request) {
-			extents(`{"size":8388608,"extents":[`+strings.Repeat("[0,1],", 1<<18))(w, r)
+			extents(`{"size":3145728,"extents":[`+strings.Repeat("[0,1],", 1<<18))(w, r)
 		}, says: "1 MiB", asked: 1},
 		"another revision": {answer: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("ETag", `"two"`)
@@ -144,7 +144,7 @@ func TestExtentsThatAreNotBelieved(t *testing.T) {
 			o.Extents = true
 			o.Notice = func(message string) { fmt.Fprintln(&told, message) }
 			image := open(t, s.url(), o)
-			for _, off := range []int64{0, 5000, 8 * mib} {
+			for _, off := range []int64{0, 5000, 3 * mib} {
 				require.Equal(t, off, image.(sparse).NextData(off))
 			}
 			got, err := readAll(t.Context(), image, mib)
@@ -160,7 +160,7 @@ func TestExtentsThatAreNotBelieved(t *testing.T) {
 }
 
 func TestExtentsAreNotAskedFor(t *testing.T) {
-	good := extents(`{"size":8388608,"extents":[[4096,4096]]}`)
+	good := extents(`{"size":3145728,"extents":[[4096,4096]]}`)
 	for name, change := range map[string]func(s *site, o *source.Options){
 		"not wanted": func(_ *site, o *source.Options) { o.Extents = false },
 		"weak ETag":  func(s *site, _ *source.Options) { s.etag = `W/"one"` },

@@ -133,7 +133,7 @@ func withoutFirstRange(r *http.Request) {
 
 // TestConnectionsLogInTogether lets the token expire between pieces, with four connections.
 func TestConnectionsLogInTogether(t *testing.T) {
-	const size = 32 * mib
+	const size = 24 * mib
 	s := newSite(t, random(size))
 	d := guarded(s)
 	refuses := s.spoil

@@ -59,7 +59,7 @@ func TestPiecesAreExact(t *testing.T) {
 func TestConnectionsAreKept(t *testing.T) {
 	for name, secure := range map[string]bool{"http": false, "https": true} {
 		t.Run(name, func(t *testing.T) {
-			s := &site{body: random(41 * mib), etag: `"one"`}
+			s := &site{body: random(25 * mib), etag: `"one"`}
 			s.Server = httptest.NewUnstartedServer(s)
 			var conns atomic.Int32
 			s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
@@ -79,7 +79,7 @@ func TestConnectionsAreKept(t *testing.T) {
 			got, err := readAll(t.Context(), open(t, s.url(), o), mib)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(s.body, got))
-			require.Equal(t, 22, s.count())
+			require.Equal(t, 14, s.count())
 			require.LessOrEqual(t, conns.Load(), int32(3))
 		})
 	}
@@ -225,7 +225,7 @@ func TestUnprovedRanges(t *testing.T) {
 
 // TestPieceThatLies has one piece in the middle answered wrongly: faults N5 to N8.
 func TestPieceThatLies(t *testing.T) {
-	const size = 24 * mib
+	const size = 12 * mib
 	for name, answer := range map[string]func(w http.ResponseWriter, s *site, first, last int){
 		"whole image": func(w http.ResponseWriter, s *site, _, _ int) { w.Header().Set("ETag", s.etag); _, _ = w.Write(s.body) },
 		"whole image, other etag": func(w http.ResponseWriter, s *site, _, _ int) {
@@ -310,10 +310,10 @@ func TestReplacedInMidRun(t *testing.T) {
 	for way, spoil := range ways() {
 		for _, at := range []int{2, 3, 5} {
 			t.Run(fmt.Sprintf("%s, request %d", way, at), func(t *testing.T) {
-				s := newSite(t, random(32*mib))
+				s := newSite(t, random(14*mib))
 				before := s.body
 				after := append(bytes.Clone(before[1:]), 0)
-				s.breakAt([]int{5 * mib, 9 * mib, 13 * mib, 20 * mib, 30 * mib}, true, spoil)
+				s.breakAt([]int{3 * mib, 5 * mib, 7 * mib, 10 * mib, 13 * mib}, true, spoil)
 				cut := s.spoil
 				s.spoil = func(n int, w http.ResponseWriter, r *http.Request) bool {
 					if n == at {
@@ -394,7 +394,7 @@ func TestRewindForward(t *testing.T) {
 
 // TestOneConnectionIsEnough has servers that serve no more than a few at once.
 func TestOneConnectionIsEnough(t *testing.T) {
-	const size = 40 * mib
+	const size = 20 * mib
 	for name, refuse := range map[string]func(w http.ResponseWriter){
 		"503": func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) },
 		"429": func(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) },
@@ -475,7 +475,7 @@ func (c *onlyConn) Close() error {
 
 // TestOnePauseForAll is fault N3 with several connections: one is told to wait, all do.
 func TestOnePauseForAll(t *testing.T) {
-	s := newSite(t, random(40*mib))
+	s := newSite(t, random(24*mib))
 	clock := &heldClock{fakeClock: newClock(), asleep: make(chan struct{}), release: make(chan struct{})}
 	start := clock.Now()
 	var early atomic.Int32
@@ -538,7 +538,7 @@ func (c *heldClock) Sleep(ctx context.Context, d time.Duration) error {
 func TestFaultsTogetherAreOne(t *testing.T) {
 	for name, status := range map[string]int{"5xx": 503, "for ever": 500} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, random(40*mib))
+			s := newSite(t, random(24*mib))
 			clock := newClock()
 			s.spoil = func(n int, w http.ResponseWriter, _ *http.Request) bool {
 				fails := n > 0 && (status == 500 || clock.total() < 60*time.Second)

@@ -64,7 +64,7 @@ func TestResume(t *testing.T) {
 		}
 		return all
 	}
-	const size = 12 * mib
+	const size = 9 * mib
 	for way, spoil := range ways() {
 		for _, reset := range []bool{true, false} {
 			for name, cuts := range map[string][]int{
