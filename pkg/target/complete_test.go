@@ -1,6 +1,7 @@
 package target
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,14 +16,13 @@ func TestCompleteClearsTheTailOfADevice(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				device := kind.make(t)
 				dirty(t, device, kind.size)
-				before, err := os.ReadFile(device)
-				require.NoError(t, err)
+				before := bytes.Repeat([]byte{0xff}, int(end))
 				target, err := Open(device)
 				require.NoError(t, err)
 				size, err := target.Complete(t.Context(), end)
 				require.NoError(t, err)
 				require.Equal(t, end, size)
-				requireDisk(t, device, kind.size, before[:end])
+				requireDisk(t, device, kind.size, before)
 			})
 		}
 	}

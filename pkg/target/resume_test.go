@@ -161,13 +161,13 @@ func TestResumeNeedsASize(t *testing.T) {
 // TestOnlyOneOfManyRunsGoesOn starts several on the same unfinished file.
 func TestOnlyOneOfManyRunsGoesOn(t *testing.T) {
 	const size = 4 * mib
+	disk := sample(t, size)
 	for _, how := range []func(target *Target) error{
 		func(target *Target) error { return target.Resume(t.Context(), size, block) },
 		func(target *Target) error { return target.Prepare(t.Context(), size, block) },
 	} {
 		for range 20 {
 			dir := t.TempDir()
-			disk := sample(t, size)
 			interrupt(t, dir, disk, block)
 			targets := make([]*Target, 8)
 			for n := range targets {
