@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,10 +103,10 @@ const enough = 28 * mib
 
 // large is a disk of 48 MiB: too much to be on its way all at once. It has holes.
 func large(seed byte) []byte {
-	r := rand.NewChaCha8([32]byte{seed})
 	b := make([]byte, 48*mib)
+	noise(b, seed)
 	for off := 0; off < len(b); off += 2 * mib {
-		_, _ = r.Read(b[off : off+3*mib/2])
+		clear(b[off+3*mib/2 : off+2*mib])
 	}
 	return b
 }

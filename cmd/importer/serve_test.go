@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,17 +19,16 @@ import (
 	"github.com/gild-project/gild/pkg/importer"
 )
 
-// servedDisk is a disk of 192 MiB, of which 32 MiB at both ends and in the middle hold data, and the
+// servedDisk is a disk of size bytes, of which half, at both ends and in the middle, hold data, and the
 // directory of its volume.
-func servedDisk(t *testing.T) (dir string, disk []byte) {
+func servedDisk(t *testing.T, size int) (dir string, disk []byte) {
 	t.Helper()
-	dir, disk = t.TempDir(), make([]byte, 192*mib)
+	dir, disk = t.TempDir(), make([]byte, size)
 	f, err := os.Create(filepath.Join(dir, "disk.img"))
 	require.NoError(t, err)
 	require.NoError(t, f.Truncate(int64(len(disk))))
-	noise := rand.NewChaCha8([32]byte{5})
-	for _, run := range [][2]int{{0, 12 * mib}, {90*mib + 4096, 110 * mib}, {192*mib - 512, 192 * mib}} {
-		_, _ = noise.Read(disk[run[0]:run[1]])
+	for n, run := range [][2]int{{0, size / 16 * 3}, {size/32*13 + 4096, size / 32 * 23}, {size - 512, size}} {
+		noise(disk[run[0]:run[1]], byte(5+n))
 		_, err := f.WriteAt(disk[run[0]:run[1]], int64(run[0]))
 		require.NoError(t, err)
 	}
@@ -132,11 +130,11 @@ func (l *listener) Write(p []byte) (int, error) {
 }
 
 func TestServedVolumeIsCopied(t *testing.T) {
-	dir, disk := servedDisk(t)
+	dir, disk := servedDisk(t, 32*mib)
 	c := newCopying(t)
 	defer c.serve(dir)()
 	// What has data, in the pieces of the importer, its first bytes and its last.
-	const data = 12*mib + 24*mib + 4*mib + 2*mib
+	const data = 8*mib + 12*mib + 4*mib + 2*mib
 	for name, target := range map[string]struct {
 		device bool
 		flags  []string
@@ -144,13 +142,13 @@ func TestServedVolumeIsCopied(t *testing.T) {
 	}{
 		"file":                    {},
 		"device":                  {device: true},
-		"grown":                   {flags: []string{"--target-size=256Mi"}},
+		"grown":                   {flags: []string{"--target-size=40Mi"}},
 		"a format to be found":    {flags: []string{"--source-format=auto"}, all: true},
 		"with a digest":           {flags: []string{"--digest"}, all: true},
 		"with a checksum, device": {device: true, flags: []string{"--checksum=sha256:" + sum(disk)}, all: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			place := newPlace(t, target.device, 256*mib)
+			place := newPlace(t, target.device, 40*mib)
 			result, out := c.run(place.target, "", target.flags...)
 			require.Equal(t, importer.Imported, result.Reason, out)
 			place.requireDisk(t, disk)
@@ -175,12 +173,16 @@ func TestServedVolumeIsCopied(t *testing.T) {
 	})
 }
 
+// stoppable is the size of a disk whose copy can be stopped: the importer has 24 MiB under way when it makes its
+// first checkpoint, and this one has more data.
+const stoppable = 64 * mib
+
 // TestCopyOfAServedVolumeGoesOn stops the importer in the middle, and its exporter with it.
 func TestCopyOfAServedVolumeGoesOn(t *testing.T) {
-	dir, disk := servedDisk(t)
+	dir, disk := servedDisk(t, stoppable)
 	for _, device := range []bool{false, true} {
 		c := newCopying(t)
-		place := newPlace(t, device, 256*mib)
+		place := newPlace(t, device, 80*mib)
 		stop := c.serve(dir)
 		result, out := c.run(place.target, `"offset":`)
 		require.Equal(t, importer.Interrupted, result.Reason, out)
@@ -197,7 +199,7 @@ func TestCopyOfAServedVolumeGoesOn(t *testing.T) {
 
 // TestCopyBeginsAnewWhenTheVolumeWasWritten: bytes of two states of a disk would be neither.
 func TestCopyBeginsAnewWhenTheVolumeWasWritten(t *testing.T) {
-	dir, disk := servedDisk(t)
+	dir, disk := servedDisk(t, stoppable)
 	c := newCopying(t)
 	place := newPlace(t, false, 0)
 	stop := c.serve(dir)
