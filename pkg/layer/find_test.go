@@ -110,7 +110,7 @@ func TestFindRefusesBeforeTheEnd(t *testing.T) {
 }
 
 func TestRewind(t *testing.T) {
-	image := disk(5 << 20)
+	image := disk(4 << 20)
 	packed := gz(t, pack(t, dir("disk"), file("disk/disk.img", image), file("etc/x", disk(9000))))
 	opened := 0
 	d, err := layer.Find(t.Context(), []layer.Layer{counted(layerOf(packed), &opened)}, layer.Options{})
@@ -245,7 +245,8 @@ func TestFlipAnywhere(t *testing.T) {
 }
 
 func TestCloseInTheMiddle(t *testing.T) {
-	plain := pack(t, file("disk/disk.img", disk(20<<20)))
+	// More than is read ahead, packed or not.
+	plain := pack(t, file("disk/disk.img", noise(7<<20)))
 	for name, packed := range map[string][]byte{"plain": plain, "gz": gz(t, plain), "zst": zst(t, plain)} {
 		t.Run(name, func(t *testing.T) {
 			d, err := layer.Find(t.Context(), []layer.Layer{layerOf(packed)}, layer.Options{})
@@ -282,7 +283,7 @@ func (s *stuck) Read(ctx context.Context, p []byte) (int, error) {
 func (s *stuck) Close() error { return nil }
 
 func TestCancelled(t *testing.T) {
-	plain := pack(t, file("etc/first", disk(5<<20)), file("disk/disk.img", disk(5<<20)), file("etc/last", disk(5<<20)))
+	plain := pack(t, file("etc/first", noise(3<<19)), file("disk/disk.img", noise(3<<19)), file("etc/last", noise(3<<19)))
 	for name, packed := range map[string][]byte{"plain": plain, "gz": gz(t, plain), "zst": zst(t, plain)} {
 		for _, part := range []int{0, 1, 2} {
 			t.Run(name, func(t *testing.T) {
@@ -308,7 +309,7 @@ func TestCancelled(t *testing.T) {
 
 // The end of the context that Find had does not end the disk.
 func TestDiskOutlivesTheContextOfFind(t *testing.T) {
-	image := disk(9 << 20)
+	image := disk(6 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
 	d, err := layer.Find(ctx, packAll(t, [][]item{{file("disk/disk.img", image)}}), layer.Options{})
 	require.NoError(t, err)
