@@ -14,7 +14,7 @@ modules := $(subst go.mod,.,$(modules))
 # Of these, the modules with code of ours; the others only pin programs.
 code := . test/csi-loop test/registry
 # Tests that take minutes with the race detector, and seconds without. What they run is raced by their neighbours.
-long := ^Test(Matrix|ManyClustersAreReadInSlices|ManyClustersBeforeTheirTables|LiveImages|TwentyBreaks|KilledImportGoesOn|VolumeThatIsFullInBetween|CheckpointThatIsNotTrue|CheckpointThatCameBack|GigabyteOfZeros|Stories|ZeroRuns|ZeroRunsLargeWindow|ZeroRunsFlippedBits|ManyEntries|CutAnywhere|FlipAnywhere|Archivers|Bombs|FindCorpus|PassFindsEveryCut|PassReadsEveryLayout|TruncationNeverLosesData|ConvertsWhatQemuWrites|PassReadsWhatQemuWrites|GatesPassWhatQemuWrites|RollCrashesAtEveryWrite|RollFailsAtEveryWrite|RollLagsAtEveryWrite|CrashAtEveryWrite|CrashAtEveryWriteOfARestore|CrashAtEveryWriteOfACopy|CrashAtEveryWriteOfSharedImports|TablesThatChanged|FinalFailureLeavesNoCheckpoint|CheckpointThatCannotBeWritten|DeviceThatAToolWroteTo|CopyOfAServedVolumeGoesOn|CopyBeginsAnewWhenTheVolumeWasWritten|Device|SlowVolume|ClaimSizeSuffices|CompleteClearsTheTailOfADevice|DiscardedDeviceHoldsNoDisk|MergedRandom|FindRandom|RoundTrip|FlippedBits|ZeroRunsTruncated|VastEmptyDisk|ClusterThatEndsInTheNextPiece|SlicesThatChangeAreFound)$$
+long := ^Test(Matrix|ManyClustersAreReadInSlices|ManyClustersBeforeTheirTables|LiveImages|TwentyBreaks|KilledImportGoesOn|VolumeThatIsFullInBetween|CheckpointThatIsNotTrue|CheckpointThatCameBack|GigabyteOfZeros|Stories|ZeroRuns|ZeroRunsLargeWindow|ZeroRunsFlippedBits|ManyEntries|CutAnywhere|FlipAnywhere|Archivers|Bombs|FindCorpus|PassFindsEveryCut|PassReadsEveryLayout|TruncationNeverLosesData|ConvertsWhatQemuWrites|PassReadsWhatQemuWrites|GatesPassWhatQemuWrites|RollCrashesAtEveryWrite|RollFailsAtEveryWrite|RollLagsAtEveryWrite|CrashAtEveryWrite|CrashAtEveryWriteOfARestore|CrashAtEveryWriteOfACopy|CrashAtEveryWriteOfSharedImports|TablesThatChanged|FinalFailureLeavesNoCheckpoint|CheckpointThatCannotBeWritten|DeviceThatAToolWroteTo|CopyOfAServedVolumeGoesOn|CopyBeginsAnewWhenTheVolumeWasWritten|Device|SlowVolume|ClaimSizeSuffices|CompleteClearsTheTailOfADevice|DiscardedDeviceHoldsNoDisk|MergedRandom|FindRandom|RoundTrip|FlippedBits|ZeroRunsTruncated|VastEmptyDisk|ClusterThatEndsInTheNextPiece|SlicesThatChangeAreFound|Crashes)$$
 # Packages without a goroutine of their own.
 serial := ./pkg/format/inflate ./pkg/rootfs/...
 tool = "$$(go -C $(CURDIR)/test/tools tool -n $(1))"
@@ -60,7 +60,7 @@ test-unit: ## unit tests with the race detector: no root, no network, no cluster
 	@go test -race -skip '$(long)' $$(go list ./... | grep -vxFf <(go list $(serial)))
 	@go test $(serial)
 	@for m in $(filter-out .,$(code)); do go -C $$m test -race ./...; done
-	@go test -run '$(long)' ./cmd/importer ./pkg/format ./pkg/format/compress ./pkg/format/qcow2 ./pkg/format/vmdk ./pkg/layer ./pkg/populator ./pkg/roller ./pkg/target
+	@go test -run '$(long)' ./cmd/importer ./pkg/format ./pkg/format/compress ./pkg/format/qcow2 ./pkg/format/vmdk ./pkg/layer ./pkg/poller ./pkg/populator ./pkg/roller ./pkg/target
 
 .PHONY: test-corpus
 test-corpus: ## run the importer over images with known outcomes, good and hostile; needs root
