@@ -13,8 +13,9 @@ modules := $(patsubst %/go.mod,%,$(wildcard go.mod test/*/go.mod test/*/*/go.mod
 modules := $(subst go.mod,.,$(modules))
 # Of these, the modules with code of ours; the others only pin programs.
 code := . test/csi-loop test/registry
-# Tests that take minutes with the race detector, and seconds without. What they run is raced by their neighbours.
-long := ^Test(Matrix|ManyClustersAreReadInSlices|ManyClustersBeforeTheirTables|LiveImages|TwentyBreaks|KilledImportGoesOn|VolumeThatIsFullInBetween|CheckpointThatIsNotTrue|CheckpointThatCameBack|GigabyteOfZeros|Stories|ZeroRuns|ZeroRunsLargeWindow|ZeroRunsFlippedBits|ManyEntries|CutAnywhere|FlipAnywhere|Archivers|Bombs|FindCorpus|PassFindsEveryCut|PassReadsEveryLayout|TruncationNeverLosesData|ConvertsWhatQemuWrites|PassReadsWhatQemuWrites|GatesPassWhatQemuWrites|RollCrashesAtEveryWrite|RollFailsAtEveryWrite|RollLagsAtEveryWrite|CrashAtEveryWrite|CrashAtEveryWriteOfARestore|CrashAtEveryWriteOfACopy|CrashAtEveryWriteOfSharedImports|TablesThatChanged|FinalFailureLeavesNoCheckpoint|CheckpointThatCannotBeWritten|DeviceThatAToolWroteTo|CopyOfAServedVolumeGoesOn|CopyBeginsAnewWhenTheVolumeWasWritten|Device|SlowVolume|ClaimSizeSuffices|CompleteClearsTheTailOfADevice|DiscardedDeviceHoldsNoDisk|MergedRandom|FindRandom|RoundTrip|FlippedBits|ZeroRunsTruncated|VastEmptyDisk|ClusterThatEndsInTheNextPiece|SlicesThatChangeAreFound|Crashes)$$
+# Tests that take long with the race detector. What they run is raced by their neighbours.
+longs := Matrix|ManyClustersAreReadInSlices|ManyClustersBeforeTheirTables|LiveImages|TwentyBreaks|KilledImportGoesOn|VolumeThatIsFullInBetween|CheckpointThatIsNotTrue|CheckpointThatCameBack|GigabyteOfZeros|Stories|ZeroRuns|ZeroRunsLargeWindow|ZeroRunsFlippedBits|ManyEntries|CutAnywhere|FlipAnywhere|Archivers|Bombs|FindCorpus|PassFindsEveryCut|PassReadsEveryLayout|TruncationNeverLosesData|ConvertsWhatQemuWrites|PassReadsWhatQemuWrites|GatesPassWhatQemuWrites|RollCrashesAtEveryWrite|RollFailsAtEveryWrite|RollLagsAtEveryWrite|CrashAtEveryWrite|CrashAtEveryWriteOfARestore|CrashAtEveryWriteOfACopy|CrashAtEveryWriteOfSharedImports|TablesThatChanged|FinalFailureLeavesNoCheckpoint|CheckpointThatCannotBeWritten|DeviceThatAToolWroteTo|CopyOfAServedVolumeGoesOn|CopyBeginsAnewWhenTheVolumeWasWritten|Device|SlowVolume|ClaimSizeSuffices|CompleteClearsTheTailOfADevice|DiscardedDeviceHoldsNoDisk|MergedRandom|FindRandom|RoundTrip|FlippedBits|ZeroRunsTruncated|VastEmptyDisk|ClusterThatEndsInTheNextPiece|SlicesThatChangeAreFound|Crashes
+long := ^Test($(longs))$$
 # Packages without a goroutine of their own.
 serial := ./pkg/format/inflate ./pkg/rootfs/...
 tool = "$$(go -C $(CURDIR)/test/tools tool -n $(1))"
@@ -54,13 +55,14 @@ test: test-unit test-corpus test-fuzz test-e2e ## all tests: test-unit, test-cor
 # Fresh memory costs the race detector half as much when it clears its notes on it in place: as it does by default,
 # it gives them back to the kernel, and pays a page fault for each page.
 .PHONY: test-unit
+# Lint vets the code.
 test-unit: export GORACE := $(GORACE) clear_shadow_mmap_threshold=1073741824
 test-unit: ## unit tests with the race detector: no root, no network, no cluster
 	@test/packages.sh unit
-	@go test -race -skip '$(long)' $$(go list ./... | grep -vxFf <(go list $(serial)))
-	@go test $(serial)
+	@go test -vet=off -race -skip '$(long)' $$(go list ./... | grep -vxFf <(go list $(serial)))
+	@go test -vet=off $(serial)
 	@for m in $(filter-out .,$(code)); do go -C $$m test -race ./...; done
-	@go test -run '$(long)' ./cmd/importer ./pkg/format ./pkg/format/compress ./pkg/format/qcow2 ./pkg/format/vmdk ./pkg/layer ./pkg/poller ./pkg/populator ./pkg/roller ./pkg/target
+	@go test -vet=off -run '$(long)' $$(grep -rlE --include='*_test.go' --exclude-dir=inflate --exclude-dir=rootfs '^func Test($(longs))\(' cmd pkg | xargs -n 1 dirname | sort -u | sed 's,^,./,')
 
 .PHONY: test-corpus
 test-corpus: ## run the importer over images with known outcomes, good and hostile; needs root
