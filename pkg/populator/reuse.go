@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/importer"
 )
 
 // One download for many: of the imports of one VMDiskImage that want to begin at the same time one leads, and
@@ -261,16 +262,19 @@ func (c *importController) waitable(ctx context.Context, reader client.Reader, i
 	return leader, nil
 }
 
-// unled goes on without the leader. Of one that has succeeded and left nothing, another one would not learn more.
+// unled goes on without the leader. Of one that has succeeded and left nothing, or that has found the image to be bad,
+// another one would not learn more: nobody waits for that again.
 func (c *importController) unled(ctx context.Context, imp *v1alpha1.VMDiskImport) error {
 	leader, was := &v1alpha1.VMDiskImport{}, *imp.Status.Reuses
 	err := c.live.Get(ctx, types.NamespacedName{Namespace: imp.Namespace, Name: was.Name}, leader)
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("reading VMDiskImport %s: %w", was.Name, err)
 	}
-	if err == nil && leader.UID == was.UID && leader.Status.Phase == v1alpha1.PhaseSucceeded {
-		_, err := c.passOver(ctx, imp, whyNotLeft(leader))
-		return err
+	if err == nil && leader.UID == was.UID {
+		if why := whyNotLeft(leader); why != "" {
+			_, err := c.passOver(ctx, imp, why)
+			return err
+		}
 	}
 	free := pending(reasonWaitingForVolume, "VMDiskImport %s does not get on: the image is imported without it", was.Name)
 	if err := c.record(ctx, imp, free, func(status *v1alpha1.VMDiskImportStatus) { status.Reuses = nil }); err != nil {
@@ -280,10 +284,24 @@ func (c *importController) unled(ctx context.Context, imp *v1alpha1.VMDiskImport
 	return c.release(ctx, imp.Namespace, &was)
 }
 
-// whyNotLeft says why a leader that has succeeded has left no snapshot.
+// whyNotLeft says why a leader has left no snapshot, nor another one will; empty when that may be.
 func whyNotLeft(leader *v1alpha1.VMDiskImport) string {
-	if !verifiable(leader) {
+	switch failed := leader.Status.LastFailure; {
+	case leader.Status.Phase == v1alpha1.PhaseFailed && failed != nil && isOfTheImage(importer.Reason(failed.Reason)):
+		return fmt.Sprintf("VMDiskImport %s could not import this image: %s: %s", leader.Name, failed.Reason, failed.Message)
+	case leader.Status.Phase != v1alpha1.PhaseSucceeded:
+		return ""
+	case !verifiable(leader):
 		return fmt.Sprintf("nothing tells the revision that VMDiskImport %s has imported from another one: give the image a checksum, or serve it with a strong ETag", leader.Name)
 	}
 	return fmt.Sprintf("there is no snapshot of what VMDiskImport %s has imported", leader.Name)
+}
+
+// isOfTheImage reports whether an import has failed for a reason that is not its volume's.
+func isOfTheImage(reason importer.Reason) bool {
+	switch reason.ExitCode() {
+	case importer.ExitSource, importer.ExitVerification, importer.ExitImage:
+		return true
+	}
+	return false
 }

@@ -64,6 +64,25 @@ func TestLeaderThatFailsIsFollowedByAnother(t *testing.T) {
 	c.requireCleared()
 }
 
+// TestImageThatIsNotThereFailsAtOnce does not have each claim find it out after the other.
+func TestImageThatIsNotThereFailsAtOnce(t *testing.T) {
+	c := newCrowd(t, nil)
+	c.reading = func(string, int32) (int32, string) { return 10, `{"reason":"NotFound","message":"404"}` }
+	failed := func(name string) bool {
+		imp := c.importNamed(name)
+		return imp != nil && imp.Status.Phase == v1alpha1.PhaseFailed
+	}
+	c.settle(func() bool { return failed("web-1") && failed("web-2") && failed("web-3") })
+	require.Len(t, c.read, 3)
+	for _, name := range []string{"web-2", "web-3"} {
+		imp := c.importNamed(name)
+		require.Len(t, imp.Status.PassedOver, 1)
+		require.Contains(t, imp.Status.PassedOver[0].Message, "web-1 could not import this image: NotFound: 404")
+		require.Equal(t, "NotFound", imp.Status.LastFailure.Reason)
+	}
+	c.requireCleared()
+}
+
 // TestLeaderThatRestsFollowsAnother when its time comes.
 func TestLeaderThatRestsFollowsAnother(t *testing.T) {
 	c := newCrowd(t, nil)
