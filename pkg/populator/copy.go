@@ -22,8 +22,12 @@ import (
 	"github.com/gild-project/gild/pkg/strategy"
 )
 
-// copyPatience is how long an exporter may take until it answers.
-const copyPatience = 3 * time.Minute
+const (
+	// copyPatience is how long an exporter may take until it answers.
+	copyPatience = 3 * time.Minute
+	// exportAgain is how often one is looked at until then; each look is a few requests.
+	exportAgain = 2 * time.Second
+)
 
 // turnedOff is why a copy that was begun does not go on.
 const turnedOff = "copies of volumes are turned off by now: start the populator with --copy"
@@ -74,7 +78,7 @@ func (c *importController) copyVolume(ctx context.Context, imp *v1alpha1.VMDiskI
 		waiting := pending(reasonExporting, "the exporter of %s is starting: %s", describeCopied(imp.Spec.CopyOf), cmp.Or(exported.Waiting, "its pod is being made"))
 		// An exporter that starts is read as soon as it answers, and it is given up before long.
 		c.queue.keep(claimOf(imp), c.clock.Now())
-		return ctrl.Result{RequeueAfter: askAgain}, c.record(ctx, imp, waiting, nil)
+		return ctrl.Result{RequeueAfter: exportAgain}, c.record(ctx, imp, waiting, nil)
 	}
 	format, err := c.formatOf(ctx, source)
 	if err != nil {
