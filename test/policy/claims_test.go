@@ -4,7 +4,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/admission"
 
 	"github.com/gild-project/gild/test/definition"
@@ -13,10 +15,16 @@ import (
 
 const deploy = "../../deploy/"
 
-// claim is one with a spec, written as the inside of a YAML flow mapping.
+// claim is one with a spec, written as the inside of a YAML flow mapping. As the API server shows it to policies, it has
+// null where its Go type has no value and says so.
 func claim(t *testing.T, spec string) *unstructured.Unstructured {
 	t.Helper()
-	return definition.Parse(t, "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {namespace: vms, name: web}, spec: {"+spec+"}}")
+	parsed := definition.Parse(t, "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {namespace: vms, name: web}, spec: {"+spec+"}}")
+	var typed corev1.PersistentVolumeClaim
+	require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructured(parsed.Object, &typed))
+	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&typed)
+	require.NoError(t, err)
+	return &unstructured.Unstructured{Object: object}
 }
 
 func creating(object *unstructured.Unstructured) policy.Request {
