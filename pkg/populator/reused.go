@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -147,65 +145,15 @@ func (c *importController) leaveSnapshot(ctx context.Context, imp *v1alpha1.VMDi
 	if err != nil || !waited {
 		return err == nil, err
 	}
-	key := types.NamespacedName{Namespace: c.namespace, Name: reuseSnapshotName(imp.UID)}
-	state, err := c.snapshots.Look(ctx, key)
-	if err != nil {
-		return false, err
-	}
-	switch {
-	case state == nil:
-		return c.takeReused(ctx, imp, key)
-	case state.Annotations[annotationVouched] != "":
-		return true, nil
-	case state.Taken:
-		if kept, err := c.keepsPrime(ctx, imp); err != nil || !kept {
-			return err == nil, err
-		}
-		return true, c.vouch(ctx, key)
-	case overdue(state, c.clock.Now()):
-		c.tell(imp, corev1.EventTypeWarning, eventNoSnapshot, fmt.Sprintf(
-			"the storage has not taken a snapshot within %s%s: whoever waits for this image imports it again", snapshotPatience, saying(state.Failure)))
-		_, err := c.snapshots.Remove(ctx, key)
-		return true, err
-	}
-	return false, nil
-}
-
-// takeReused asks for the snapshot of a leader.
-func (c *importController) takeReused(ctx context.Context, imp *v1alpha1.VMDiskImport, key types.NamespacedName) (done bool, err error) {
 	result, err := json.Marshal(imp.Status.Result)
 	if err != nil {
 		return false, fmt.Errorf("writing the result of the import: %w", err)
 	}
-	labels := map[string]string{labelName: "gild", labelManagedBy: managedByPopulator, labelReuseUID: string(imp.UID)}
-	return c.takeOfPrime(ctx, imp, key, labels, map[string]string{
-		annotationClaim: imp.Namespace + "/" + imp.Spec.ClaimRef.Name, annotationReuseKey: reuseKey(imp), annotationResult: string(result),
+	return c.snapshotPrime(ctx, imp, &primeSnapshot{
+		name: reuseSnapshotName(imp.UID), otherwise: "whoever waits for this image imports it again",
+		labels:      map[string]string{labelReuseUID: string(imp.UID)},
+		annotations: map[string]string{annotationReuseKey: reuseKey(imp), annotationResult: string(result)},
 	})
-}
-
-// keepsPrime reports whether PVC' is the one that an import has filled: another one may have its name by now.
-func (c *importController) keepsPrime(ctx context.Context, imp *v1alpha1.VMDiskImport) (bool, error) {
-	prime, err := c.prime(ctx, imp.Spec.ClaimRef.UID)
-	return err == nil && prime != nil && prime.UID == imp.Status.TargetUID && prime.Spec.VolumeName == imp.Status.VolumeName && prime.DeletionTimestamp.IsZero(), err
-}
-
-// takeOfPrime asks for a snapshot of PVC' of an import, if the driver of its volume has a class.
-func (c *importController) takeOfPrime(ctx context.Context, imp *v1alpha1.VMDiskImport, key types.NamespacedName, labels, annotations map[string]string) (done bool, err error) {
-	pv := &corev1.PersistentVolume{}
-	if err := c.live.Get(ctx, types.NamespacedName{Name: imp.Status.VolumeName}, pv); err != nil {
-		return true, client.IgnoreNotFound(err) // without its volume the import is void
-	}
-	if kept, err := c.keepsPrime(ctx, imp); err != nil || !kept || driverOf(pv) == "" {
-		return err == nil, err
-	}
-	class, err := c.snapshots.Class(ctx, driverOf(pv))
-	if err != nil || class == "" {
-		return err == nil, err
-	}
-	annotations[annotationTargetUID] = string(imp.Status.TargetUID)
-	annotations[annotationSize] = strconv.FormatInt(pv.Spec.Capacity.Storage().Value(), 10)
-	annotations[annotationSince] = c.clock.Now().UTC().Format(time.RFC3339)
-	return false, c.snapshots.Take(ctx, key, primeName(imp.Spec.ClaimRef.UID), class, labels, annotations)
 }
 
 // waitedFor reports whether an import that goes on names another one as its leader.
