@@ -25,19 +25,19 @@ const (
 	// that namespace.
 	Role = "gild-copy"
 
-	// DefaultServiceAccount is the one of a namespace that is asked about, as with CDI: a claim does not
+	// defaultServiceAccount is the one of a namespace that is asked about, as with CDI: a claim does not
 	// tell who made it.
-	DefaultServiceAccount = "default"
+	defaultServiceAccount = "default"
 )
 
 // Subject is who copies: a claim of a namespace, on behalf of one of its service accounts.
 type Subject struct {
 	Namespace string
-	// ServiceAccount is DefaultServiceAccount where it is empty.
+	// ServiceAccount is defaultServiceAccount where it is empty.
 	ServiceAccount string
 }
 
-func (s Subject) serviceAccount() string { return cmp.Or(s.ServiceAccount, DefaultServiceAccount) }
+func (s Subject) serviceAccount() string { return cmp.Or(s.ServiceAccount, defaultServiceAccount) }
 
 // Grants asks the API server, each time anew: a grant may be revoked at any time.
 type Grants struct {

@@ -250,7 +250,7 @@ func TestSample(t *testing.T) {
 	require.NoError(t, yaml.UnmarshalStrict(data, binding))
 	require.Equal(t, rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: Role}, binding.RoleRef)
 	require.Equal(t, pvc.Namespace, binding.Namespace)
-	require.Equal(t, []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: "vms", Name: DefaultServiceAccount}}, binding.Subjects)
+	require.Equal(t, []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: "vms", Name: defaultServiceAccount}}, binding.Subjects)
 }
 
 // TestRoles: the role that the advice names gives what is asked for, and ours what Check needs.
