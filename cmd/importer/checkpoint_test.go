@@ -68,6 +68,15 @@ func (j *journey) stop(t *testing.T, after int64, signal syscall.Signal) (import
 	return c, out.String()
 }
 
+// continues puts what a killed import to a file has left where this one finds it. The mode of the file says that it was synced.
+func (j *journey) continues(t *testing.T, killed *journey) {
+	t.Helper()
+	for from, to := range map[string]string{killed.checkpoint: j.checkpoint, killed.unfinished(): j.unfinished()} {
+		out, err := exec.CommandContext(t.Context(), "cp", "--sparse=auto", "--preserve=mode", from, to).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+}
+
 func (j *journey) stored(t *testing.T) importer.Checkpoint {
 	t.Helper()
 	text, err := os.ReadFile(j.checkpoint)
@@ -171,6 +180,16 @@ func TestCheckpointThatIsNotTrue(t *testing.T) {
 		t.Helper()
 		require.NoError(t, os.WriteFile(j.checkpoint, []byte(text), 0o600))
 	}
+	killed := newJourney(t, one, false)
+	at, _ := killed.stop(t, 0, syscall.SIGKILL)
+	t.Run("unchanged", func(t *testing.T) {
+		j := newJourney(t, one, false)
+		j.continues(t, killed)
+		served, result, out := j.finish(t)
+		require.Equal(t, importer.Imported, result.Reason, out)
+		require.LessOrEqual(t, served, int64(len(one))-at.Offset+mib, out)
+		j.requireDisk(t, one)
+	})
 	for name, c := range map[string]struct {
 		change func(t *testing.T, j *journey)
 		says   string
@@ -229,7 +248,11 @@ func TestCheckpointThatIsNotTrue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := newJourney(t, one, c.device, c.flags...)
-			j.stop(t, 0, syscall.SIGKILL)
+			if c.device || c.flags != nil {
+				j.stop(t, 0, syscall.SIGKILL)
+			} else {
+				j.continues(t, killed)
+			}
 			c.change(t, j)
 			_, result, out := j.finish(t)
 			require.Equal(t, importer.Imported, result.Reason, out)

@@ -1,4 +1,5 @@
-// Command populator fills claims that refer to a VMDiskImage or a DataImportCron.
+// Command populator fills claims that refer to a VMDiskImage, a DataImportCron or a DataSource, and makes those
+// that DataVolumes ask for.
 package main
 
 import (
@@ -26,7 +27,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "populator:", err)
 		os.Exit(2)
 	}
-	if err := populator.Run(ctrl.SetupSignalHandler(), options); err != nil {
+	if err := populator.Run(ctrl.SetupSignalHandler(), options, serveDataVolumes); err != nil {
 		klog.ErrorS(err, "The populator ended")
 		klog.Flush()
 		os.Exit(1)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/admission"
@@ -24,34 +25,47 @@ func TestGuard(t *testing.T) {
 	}
 	ours := readDefinition(t, "datasources").Labels
 	cdis := map[string]string{"operator.cdi.kubevirt.io": "", "cdi.kubevirt.io": ""}
+	left := map[string]string{"cdi.kubevirt.io": "", cdi.LabelOwned: cdi.LeftByCDI}
+	owned := func(labels map[string]string) *apiextensionsv1.CustomResourceDefinition {
+		d := definition("datavolumes", labels)
+		d.OwnerReferences = []metav1.OwnerReference{{APIVersion: "cdi.kubevirt.io/v1beta1", Kind: "CDI", Name: "cdi", UID: "cdi-uid"}}
+		return d
+	}
+	const doWithout, keepOwners = "do without deploy/cdi", "Remove its ownerReferences first"
 	another, anotherBefore := definition("datasources", ours), definition("datasources", cdis)
 	another.Spec.Group, anotherBefore.Spec.Group = "kinds.example.org", "kinds.example.org"
 	for name, test := range map[string]struct {
 		operation     admission.Operation
 		before, after *apiextensionsv1.CustomResourceDefinition
-		refused       bool
+		refused       string
 	}{
-		"ours over CDI's":                 {admission.Update, definition("dataimportcrons", cdis), definition("dataimportcrons", ours), true},
-		"ours over CDI's, another kind":   {admission.Update, definition("storageprofiles", cdis), definition("storageprofiles", ours), true},
-		"ours over one without labels":    {admission.Update, definition("datasources", nil), definition("datasources", ours), true},
-		"ours over an older one of ours":  {admission.Update, definition("datasources", ours), definition("datasources", ours), false},
-		"ours where there is none":        {admission.Create, nil, definition("datasources", ours), false},
-		"CDI's over CDI's":                {admission.Update, definition("datasources", cdis), definition("datasources", cdis), false},
-		"CDI's over ours":                 {admission.Update, definition("datasources", ours), definition("datasources", cdis), false},
-		"without labels before and after": {admission.Update, definition("datasources", nil), definition("datasources", nil), false},
-		"a definition of another group":   {admission.Update, anotherBefore, another, false},
-		"the label without its value":     {admission.Update, definition("datasources", cdis), definition("datasources", map[string]string{cdi.LabelOwned: "false"}), true},
-		"deleting one of CDI's":           {admission.Delete, definition("datasources", cdis), nil, false},
+		"ours over CDI's":                       {admission.Update, definition("dataimportcrons", cdis), definition("dataimportcrons", ours), doWithout},
+		"ours over CDI's, another kind":         {admission.Update, definition("storageprofiles", cdis), definition("storageprofiles", ours), doWithout},
+		"ours over one without labels":          {admission.Update, definition("datasources", nil), definition("datasources", ours), doWithout},
+		"ours over an older one of ours":        {admission.Update, definition("datasources", ours), definition("datasources", ours), ""},
+		"ours where there is none":              {admission.Create, nil, definition("datasources", ours), ""},
+		"CDI's over CDI's":                      {admission.Update, definition("datasources", cdis), definition("datasources", cdis), ""},
+		"CDI's over ours":                       {admission.Update, definition("datasources", ours), definition("datasources", cdis), ""},
+		"without labels before and after":       {admission.Update, definition("datasources", nil), definition("datasources", nil), ""},
+		"a definition of another group":         {admission.Update, anotherBefore, another, ""},
+		"the label without its value":           {admission.Update, definition("datasources", cdis), definition("datasources", map[string]string{cdi.LabelOwned: "false"}), doWithout},
+		"one that CDI has left":                 {admission.Update, definition("datasources", cdis), definition("datasources", left), ""},
+		"ours over one that CDI has left":       {admission.Update, definition("datasources", left), definition("datasources", ours), ""},
+		"one of an installation, as if left":    {admission.Update, owned(cdis), owned(left), keepOwners},
+		"ours over one of an installation":      {admission.Update, owned(left), owned(ours), keepOwners},
+		"an installation keeps ours":            {admission.Update, owned(ours), owned(ours), ""},
+		"one that CDI has left, without a mark": {admission.Update, owned(cdis), definition("datavolumes", cdis), ""},
+		"deleting one of CDI's":                 {admission.Delete, definition("datasources", cdis), nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refusal := guard.Refusal(t, policy.Request{Operation: test.operation, Resource: "customresourcedefinitions",
 				Object: asSent(t, test.after), Old: asSent(t, test.before)})
-			if !test.refused {
+			if test.refused == "" {
 				require.Empty(t, refusal)
 				return
 			}
-			require.True(t, strings.HasPrefix(refusal, test.after.GetName()+" was not made by Gild"), refusal)
-			require.Contains(t, refusal, "do without deploy/cdi")
+			require.True(t, strings.HasPrefix(refusal, test.after.GetName()), refusal)
+			require.Contains(t, refusal, test.refused)
 		})
 	}
 }

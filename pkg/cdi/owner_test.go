@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -30,13 +31,21 @@ func definitionOf(name, label string) *apiextensionsv1.CustomResourceDefinition 
 }
 
 func ours() []client.Object {
-	return []client.Object{definitionOf(CronDefinition, "true"), definitionOf(SourceDefinition, "true"), definitionOf(ProfileDefinition, "true")}
+	var all []client.Object
+	for _, name := range definitions() {
+		all = append(all, definitionOf(name, "true"))
+	}
+	return all
 }
+
+// installation is one of CDI.
+func installation() client.Object { return &cdiv1.CDI{ObjectMeta: metav1.ObjectMeta{Name: "cdi"}} }
 
 func cluster(t *testing.T, definitions ...client.Object) client.WithWatch {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	require.NoError(t, apiextensionsv1.AddToScheme(scheme))
+	scheme.AddKnownTypes(cdiv1.SchemeGroupVersion, &cdiv1.CDI{}, &cdiv1.CDIList{})
 	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(definitions...).Build()
 }
 
@@ -47,13 +56,15 @@ func TestFindOwner(t *testing.T) {
 	}{
 		"nobody's":                       {nil, OwnerNone},
 		"ours":                           {ours(), OwnerGild},
-		"one of ours is missing":         {ours()[:2], OwnerNone},
+		"one of ours is missing":         {ours()[1:], OwnerNone},
+		"an earlier version's":           {[]client.Object{definitionOf(CronDefinition, "true"), definitionOf(SourceDefinition, "true"), definitionOf(ProfileDefinition, "true")}, OwnerNone},
 		"CDI's":                          {[]client.Object{definitionOf(CronDefinition, ""), definitionOf(SourceDefinition, ""), definitionOf(ProfileDefinition, ""), definitionOf(InstallDefinition, "")}, OwnerForeign},
-		"one of CDI's":                   {append(ours()[:2], definitionOf(ProfileDefinition, "")), OwnerForeign},
+		"one of CDI's":                   {append(ours()[:5], definitionOf(VolumeDefinition, "")), OwnerForeign},
 		"only one, and CDI's":            {[]client.Object{definitionOf(SourceDefinition, "")}, OwnerForeign},
-		"CDI has taken ours over":        {append(ours(), definitionOf(InstallDefinition, "")), OwnerForeign},
-		"a label with another value":     {append(ours()[:2], definitionOf(ProfileDefinition, "false")), OwnerForeign},
-		"a definition of CDI's not ours": {append(ours(), definitionOf("datavolumes.cdi.kubevirt.io", "")), OwnerGild},
+		"CDI's, from before Gild's":      {append(ours()[1:], definitionOf(InstallDefinition, "")), OwnerForeign},
+		"CDI is installed over ours":     {append(ours(), installation()), OwnerForeign},
+		"a label with another value":     {append(ours()[:5], definitionOf(VolumeDefinition, "false")), OwnerForeign},
+		"a definition of CDI's not ours": {append(ours(), definitionOf("volumeimportsources.cdi.kubevirt.io", "")), OwnerGild},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reader := cluster(t, test.definitions...)
@@ -124,13 +135,13 @@ func TestWatch(t *testing.T) {
 			return c.Patch(ctx, definitionOf(SourceDefinition, ""), client.RawPatch(types.MergePatchType, []byte(`{"metadata": {"labels": null}}`)))
 		}, "foreign instead of gild"},
 		"CDI is installed": {ours(), func(ctx context.Context, c client.Client) error {
-			return c.Create(ctx, definitionOf(InstallDefinition, ""))
+			return c.Create(ctx, installation())
 		}, "foreign instead of gild"},
 		"CDI goes": {[]client.Object{definitionOf(CronDefinition, "")}, func(ctx context.Context, c client.Client) error {
 			return c.Delete(ctx, definitionOf(CronDefinition, ""))
 		}, "none instead of foreign"},
-		"deploy/cdi is applied": {ours()[:2], func(ctx context.Context, c client.Client) error {
-			return c.Create(ctx, definitionOf(ProfileDefinition, "true"))
+		"deploy/cdi is applied": {ours()[:5], func(ctx context.Context, c client.Client) error {
+			return c.Create(ctx, definitionOf(VolumeDefinition, "true"))
 		}, "gild instead of none"},
 	} {
 		t.Run(name, func(t *testing.T) {

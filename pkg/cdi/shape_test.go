@@ -3,6 +3,7 @@ package cdi_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,25 +21,33 @@ import (
 	"github.com/gild-project/gild/test/definition"
 )
 
-func plurals() []string { return []string{"dataimportcrons", "datasources", "storageprofiles"} }
+// plurals are the kinds that Gild ships, in the order in which they must be installed: KubeVirt waits for all
+// the others as soon as there are DataVolumes.
+func plurals() []string {
+	return []string{"cdis", "cdiconfigs", "storageprofiles", "datasources", "dataimportcrons", "datavolumes"}
+}
 
 func TestOnlyTheKindsThatGildShips(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("..", "..", "deploy", "cdi", "crds", "*"))
 	require.NoError(t, err)
 	require.Len(t, files, len(plurals()))
+	kustomization, err := os.ReadFile(filepath.Join("..", "..", "deploy", "cdi", "kustomization.yaml"))
+	require.NoError(t, err)
+	require.Contains(t, string(kustomization), "sortOptions: {order: fifo}\n")
+	listed := -1
 	for _, plural := range plurals() {
 		definition := readDefinition(t, plural)
-		require.Contains(t, []string{cdi.CronDefinition, cdi.SourceDefinition, cdi.ProfileDefinition}, definition.Name)
+		require.Contains(t, []string{cdi.CronDefinition, cdi.SourceDefinition, cdi.ProfileDefinition, cdi.VolumeDefinition, cdi.ConfigDefinition, cdi.InstallDefinition}, definition.Name)
 		require.Equal(t, map[string]string{"app.kubernetes.io/name": "gild", cdi.LabelOwned: "true"}, definition.Labels)
-		kustomization, err := os.ReadFile(filepath.Join("..", "..", "deploy", "cdi", "kustomization.yaml"))
-		require.NoError(t, err)
-		require.Contains(t, string(kustomization), "- crds/cdi.kubevirt.io_"+plural+".yaml\n")
+		at := strings.Index(string(kustomization), "- crds/cdi.kubevirt.io_"+plural+".yaml\n")
+		require.Greater(t, at, listed, plural)
+		listed = at
 	}
 }
 
 // Annotations and status travel in one write, as with CDI.
 func TestNoStatusSubresource(t *testing.T) {
-	for plural, has := range map[string]bool{"dataimportcrons": false, "datasources": false, "storageprofiles": true} {
+	for plural, has := range map[string]bool{"dataimportcrons": false, "datasources": false, "cdiconfigs": false, "cdis": false, "storageprofiles": true, "datavolumes": true} {
 		subresources := readDefinition(t, plural).Spec.Versions[0].Subresources
 		require.Equal(t, has, subresources != nil && subresources.Status != nil, plural)
 	}
@@ -47,6 +56,7 @@ func TestNoStatusSubresource(t *testing.T) {
 func TestShortNames(t *testing.T) {
 	require.Equal(t, []string{"dic", "dics"}, readDefinition(t, "dataimportcrons").Spec.Names.ShortNames)
 	require.Equal(t, []string{"das"}, readDefinition(t, "datasources").Spec.Names.ShortNames)
+	require.Equal(t, []string{"dv", "dvs"}, readDefinition(t, "datavolumes").Spec.Names.ShortNames)
 }
 
 func TestEachFieldIsDescribed(t *testing.T) {
@@ -151,8 +161,8 @@ func TestStorageProfiles(t *testing.T) {
 func TestScheme(t *testing.T) {
 	scheme := runtime.NewScheme()
 	require.NoError(t, cdi.AddToScheme(scheme))
-	for _, kind := range []string{"DataImportCron", "DataImportCronList", "DataSource", "DataSourceList", "StorageProfile", "StorageProfileList"} {
+	for _, kind := range []string{"DataVolume", "DataVolumeList", "CDIConfig", "CDIConfigList", "DataImportCron", "DataImportCronList", "DataSource", "DataSourceList", "StorageProfile", "StorageProfileList"} {
 		require.True(t, scheme.Recognizes(cdiv1.SchemeGroupVersion.WithKind(kind)), kind)
 	}
-	require.False(t, scheme.Recognizes(cdiv1.SchemeGroupVersion.WithKind("DataVolume")))
+	require.False(t, scheme.Recognizes(cdiv1.SchemeGroupVersion.WithKind("CDI")))
 }

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 )
 
-// lookEvery is how often a program looks whether CDI has come or gone. It costs four reads.
+// lookEvery is how often a program looks whether CDI has come or gone. It costs seven reads.
 const lookEvery = 10 * time.Second
 
 // EventForeign is the reason of the event on the definition of DataImportCron which says that
@@ -63,12 +63,12 @@ func (w *watcher) begin(ctx context.Context, registry prometheus.Registerer) err
 	}
 	switch w.owner {
 	case OwnerForeign:
-		const message = "CDI serves the kinds of cdi.kubevirt.io in this cluster: Gild leaves DataImportCrons and DataSources to it, and goes on with its own kinds"
+		const message = "CDI serves the kinds of cdi.kubevirt.io in this cluster: Gild leaves DataImportCrons, DataSources and DataVolumes to it, and goes on with its own kinds"
 		w.log.Info(message)
 		w.events.Event(&corev1.ObjectReference{APIVersion: "apiextensions.k8s.io/v1", Kind: "CustomResourceDefinition", Name: CronDefinition},
 			corev1.EventTypeNormal, EventForeign, message)
 	case OwnerNone:
-		w.log.Info("the kinds of cdi.kubevirt.io are not installed: there are no DataImportCrons until deploy/cdi is applied")
+		w.log.Info("not all kinds of cdi.kubevirt.io are installed: there are no DataImportCrons and DataVolumes until deploy/cdi is applied")
 	case OwnerGild:
 	}
 	return nil

@@ -67,6 +67,9 @@ func HeaderKey(n int) string { return fmt.Sprintf("%s%03d", HeaderKeys, n) }
 // missing.
 func Read(ctx context.Context, live client.Reader, namespace string, source *v1alpha1.DiskSource) (*Credentials, error) {
 	c := &Credentials{Secret: map[string][]byte{}}
+	if source.Blank != nil {
+		return c, nil
+	}
 	read := c.readRegistry
 	if source.HTTP != nil {
 		read = c.readHTTP

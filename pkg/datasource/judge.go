@@ -89,6 +89,8 @@ func judgeClaim(v *view) *verdict {
 	switch {
 	case claim == nil:
 		return not(reasonNotFound, "PVC not found")
+	case golden.IsInterrupted(claim):
+		return not(reasonNotFilled, "CDI was removed before it had filled the PVC: delete the PVC")
 	case !isFilledByUs(claim) && claim.Status.Phase == corev1.ClaimBound:
 		return ready(claim.Labels)
 	case claim.Status.Phase == corev1.ClaimBound && isFilled(v):
@@ -111,7 +113,7 @@ func isFilledByUs(claim *corev1.PersistentVolumeClaim) bool {
 		return false
 	}
 	group := ptr.Deref(ref.APIGroup, "")
-	return group == golden.Group || group == v1alpha1.Group
+	return group == golden.Group && !golden.IsFromCDI(claim) || group == v1alpha1.Group
 }
 
 // isVerified reports whether a golden claim was seen to hold its revision.

@@ -61,6 +61,13 @@ func importOf(phase v1alpha1.ImportPhase, volume string) *v1alpha1.VMDiskImport 
 	}
 }
 
+// fromCDI has a claim refer to what CDI has filled it from; phase is that of CDI's pod.
+func fromCDI(c *corev1.PersistentVolumeClaim, phase string) *corev1.PersistentVolumeClaim {
+	c.Spec.DataSourceRef = &corev1.TypedObjectReference{APIGroup: ptr.To(golden.Group), Kind: "VolumeImportSource", Name: "any"}
+	metav1.SetMetaDataAnnotation(&c.ObjectMeta, golden.AnnotationPodPhase, phase)
+	return c
+}
+
 func populated(value string) *corev1.PersistentVolume {
 	pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv", CreationTimestamp: metav1.NewTime(claimMade())}}
 	if value != "" {
@@ -95,6 +102,10 @@ func TestJudge(t *testing.T) {
 		{"claim missing", view{dataSource: source("a", pvc("disk"))}, reasonNotFound, "PVC not found"},
 		{"claim of somebody else, bound", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimBound, "")}, reasonReady, "DataSource is ready to be consumed"},
 		{"claim of another populator, bound", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimBound, "example.org")}, reasonReady, ""},
+		{"claim that CDI has filled", view{dataSource: source("a", pvc("disk")), claim: fromCDI(claim(corev1.ClaimBound, ours), "Succeeded")}, reasonReady, ""},
+		{"claim that CDI was filling", view{dataSource: source("a", pvc("disk")), claim: fromCDI(claim(corev1.ClaimBound, ours), "Running")}, reasonNotFilled,
+			"CDI was removed before it had filled the PVC: delete the PVC"},
+		{"claim that CDI was to fill", view{dataSource: source("a", pvc("disk")), claim: fromCDI(claim(corev1.ClaimPending, ours), "")}, reasonNotBound, ""},
 		{"claim of somebody else, pending", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimPending, "")}, reasonNotBound, "PVC is not bound"},
 		{"claim of somebody else, lost", view{dataSource: source("a", pvc("disk")), claim: claim(corev1.ClaimLost, "")}, reasonNotBound, "PVC is not bound"},
 		{"golden claim, verified", view{dataSource: source("a", pvc("disk")), claim: verified(claim(corev1.ClaimBound, ours))}, reasonReady, ""},

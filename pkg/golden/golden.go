@@ -45,7 +45,7 @@ const (
 	// AnnotationRevision is the Revision that a golden claim holds, as JSON.
 	AnnotationRevision = "gild.dev/revision"
 	// AnnotationVerified is set once a golden claim is bound to the volume that its import
-	// has filled: the digest of the bytes as served, or "true" when none was computed.
+	// has filled: the digest of the bytes as served, or "true" when none was computed. See FilledByCDI.
 	AnnotationVerified = "gild.dev/verified"
 	// AnnotationLastUseTime is when a golden claim became the current one, in RFC 3339 with
 	// nanoseconds and UTC.

@@ -41,7 +41,7 @@ func (r *run) copyFlat(ctx context.Context, i *inspected, s *stream) (int64, err
 	// The target may fail while the source is silent.
 	stop := context.AfterFunc(ctx, s.flow.stop)
 	c := &flatCopy{run: r, image: i, limit: r.target.Capacity(), free: make(chan []byte, chunkCount+2)}
-	if wanted := int64(r.options.TargetSize); wanted > 0 {
+	if wanted := r.wantedSize(); wanted > 0 {
 		c.limit = wanted
 	}
 	for range cap(c.free) {

@@ -208,7 +208,7 @@ func (r *run) checkSize(i *inspected) (err error) {
 // finalSize is the size of the target for a disk of own bytes: whole sectors, grown if asked.
 func (r *run) finalSize(own int64) (int64, error) {
 	size := (own + 511) / 512 * 512
-	if wanted := int64(r.options.TargetSize); wanted > 0 {
+	if wanted := r.wantedSize(); wanted > 0 {
 		if wanted < size {
 			return 0, &Error{Reason: TooLarge, Err: fmt.Errorf("the disk has %d bytes and --target-size is %d: a disk cannot be made smaller", size, wanted)}
 		}
@@ -222,6 +222,20 @@ func (r *run) finalSize(own int64) (int64, error) {
 		return 0, &Error{Reason: TooLarge, Err: fmt.Errorf("the disk has %d bytes, more than the %d that are supported", size, int64(maxQcow2Disk))}
 	}
 	return size, nil
+}
+
+// blankLeast is how much a blank disk must have of what was asked for, in percent. KubeVirt takes as much for enough.
+const blankLeast = 90
+
+// wantedSize is what the disk shall grow to. Nobody knows before what a file system leaves of a volume: a blank disk
+// has what there is, if that is not much less than was asked for.
+func (r *run) wantedSize() int64 {
+	const mib = 1 << 20
+	wanted := int64(r.options.TargetSize)
+	if room := r.target.Capacity() / mib * mib; r.options.Source == SourceBlank && r.options.TargetFormat == FormatRaw && room < wanted && room >= wanted/100*blankLeast {
+		return room
+	}
+	return wanted
 }
 
 // maxDisk is the largest disk that is worth looking at.

@@ -19,6 +19,9 @@ const (
 	FormatISO   = "iso"
 )
 
+// SourceBlank is the Source of a disk of nothing but zeros, as large as TargetSize says.
+const SourceBlank = "blank:"
+
 // Values of Options.Content.
 const (
 	ContentAuto   = "auto"
@@ -51,7 +54,7 @@ const defaultRegistryConfig = "/etc/containers"
 // files in SecretDir.
 type Options struct {
 	// Source is the URL of the image: http, https or file, or where a container image is: docker or
-	// oci. It has neither user nor password.
+	// oci. It has neither user nor password. SourceBlank is no image.
 	Source string
 	// Target is a block device, a file to create, or a directory that gets disk.img.
 	Target string
@@ -95,7 +98,7 @@ type Options struct {
 // BindFlags sets o to the defaults and ties each field to its flag.
 func (o *Options) BindFlags(fs *pflag.FlagSet) {
 	*o = Options{}
-	fs.StringVar(&o.Source, "source", "", "`URL` of the image: http, https, file, docker or oci")
+	fs.StringVar(&o.Source, "source", "", "`URL` of the image: http, https, file, docker or oci; blank: is a disk of zeros")
 	fs.StringVar(&o.Target, "target", "", "`PATH` of a block device, a file to create, or a directory that gets disk.img")
 	fs.Var(&o.TargetSize, "target-size", "virtual size to grow the disk to, for example 20Gi; not set: the image's own")
 	fs.StringVar(&o.TargetFormat, "target-format", FormatRaw, "`FORMAT` of the disk on the volume: raw or qcow2")
@@ -150,6 +153,9 @@ func (o Options) Validate() error {
 	}
 	if o.Checkpoint != "" && filepath.Clean(o.Checkpoint) == filepath.Clean(o.Target) {
 		return errors.New("--checkpoint and --target are the same file")
+	}
+	if o.Source == SourceBlank && o.TargetSize == 0 {
+		return errors.New("--target-size is missing: say how large the blank disk is")
 	}
 	if o.TargetSize < 0 {
 		return errors.New("--target-size must not be negative")
@@ -233,12 +239,16 @@ func validateSource(source string) error {
 		if !filepath.IsAbs(u.Path) {
 			return errors.New("--source is a file URL without an absolute path: write file:///path")
 		}
+	case "blank":
+		if source != SourceBlank {
+			return errors.New("--source blank: has nothing behind the colon: give the size with --target-size")
+		}
 	case "oci":
 		if u.Opaque == "" && u.Path == "" {
 			return errors.New("--source names no layout: write oci:DIR or oci:FILE.tar, with :TAG or @DIGEST if there are several images")
 		}
 	default:
-		return errors.New("--source has an unsupported scheme: use http, https, file, docker or oci")
+		return errors.New("--source has an unsupported scheme: use http, https, file, docker, oci or blank")
 	}
 	return nil
 }

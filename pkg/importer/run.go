@@ -130,7 +130,7 @@ func (r *run) checkTarget() error {
 		return &Error{Reason: InvalidOptions, Err: errors.New("--target-format qcow2 needs a file system: a block device holds the raw disk itself")}
 	}
 	if r.options.TargetFormat == FormatRaw {
-		return r.target.Fits(int64(r.options.TargetSize))
+		return r.target.Fits(r.wantedSize())
 	}
 	return nil
 }

@@ -77,7 +77,12 @@ func conclude(cron *cdiv1.DataImportCron, t task, f finding, at time.Time) *outc
 		}
 	}
 	times, err := parseSchedule(cron.Spec.Schedule, cron.CreationTimestamp.Time, cron.UID)
-	if err == nil {
+	switch {
+	case err != nil:
+	case times != nil && wasPolledByCDI(cron, &before):
+		// That was what CDI has found last. Now the source is asked, which CDI may have been away from for long.
+		o.next = at.UTC().Truncate(time.Second)
+	default:
 		o.next = nextPoll(times, &o.state, at)
 	}
 	o.describe(cron)

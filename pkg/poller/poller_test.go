@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -58,9 +59,10 @@ func TestNothingIsWrittenWhileNothingChanges(t *testing.T) {
 	w.pass(2 * time.Hour)
 	require.InDelta(t, 121, w.site.polls(), 1, "polled each minute")
 	require.Equal(t, 1, w.site.modified, "all but the first are answered by 304")
-	require.InDelta(t, 12, w.writes, 1, "and written down each ten minutes")
+	every := quietOf(cron).Truncate(time.Minute) + time.Minute
+	require.InDelta(t, 2*time.Hour/every, w.writes, 1, "and written down each ten to fifteen minutes")
 	w.requireCondition(corev1.ConditionTrue, reasonNotModified)
-	require.WithinDuration(t, w.clock.Now(), timeIn(w.cron(), golden.AnnotationLastCronTime), 11*time.Minute)
+	require.WithinDuration(t, w.clock.Now(), timeIn(w.cron(), golden.AnnotationLastCronTime), every+time.Minute)
 	value, ok := w.metric("gild_polls_total", "not_modified")
 	require.True(t, ok)
 	require.InDelta(t, 120, value, 1)
@@ -69,6 +71,21 @@ func TestNothingIsWrittenWhileNothingChanges(t *testing.T) {
 	w.restart()
 	w.look()
 	require.LessOrEqual(t, w.site.polls(), polls+1, "a restart polls once more at most")
+}
+
+func TestWritesAreSpread(t *testing.T) {
+	const crons, minutes = 1000, 5
+	perMinute := map[time.Duration]int{}
+	for i := range crons {
+		cron := fileCron()
+		cron.UID = types.UID(fmt.Sprintf("%08x-5f0c-4b86-9b5e-0d6c4e1f7a20", i))
+		perMinute[quietOf(cron).Truncate(time.Minute)]++
+	}
+	require.Len(t, perMinute, minutes)
+	for minute, n := range perMinute {
+		require.GreaterOrEqual(t, minute, 10*time.Minute)
+		require.InDelta(t, crons/minutes, n, crons/minutes/4)
+	}
 }
 
 func TestChangedSource(t *testing.T) {

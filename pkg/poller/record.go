@@ -15,8 +15,14 @@ import (
 // ConditionSourcePolled says whether the last poll has reached the source.
 const ConditionSourcePolled cdiv1.DataImportCronConditionType = "SourcePolled"
 
-// quiet is how long polls that change nothing are not written down.
+// quiet is how long polls that change nothing are not written down, at least. Each cron has up to half as much more:
+// crons that were written in one minute would else be written in one minute again, and hold up the next one's polls.
 const quiet = 10 * time.Minute
+
+// quietOf is how long polls of one cron that change nothing are not written down.
+func quietOf(cron *cdiv1.DataImportCron) time.Duration {
+	return quiet + time.Duration(placeOf(cron.UID)*float64(quiet/2))
+}
 
 // apply writes an outcome into a cron. A failure leaves what was found before as it is.
 func (o *outcome) apply(cron *cdiv1.DataImportCron, now time.Time) {
@@ -111,7 +117,7 @@ func worthWriting(before, after *cdiv1.DataImportCron, now time.Time) bool {
 		return false
 	}
 	written := timeIn(before, golden.AnnotationLastCronTime)
-	if written.After(now) || now.Sub(written) >= quiet {
+	if written.After(now) || now.Sub(written) >= quietOf(before) {
 		return true
 	}
 	timeless := after.DeepCopy()

@@ -41,9 +41,14 @@ func parseSchedule(text string, created time.Time, uid types.UID) (*schedule, er
 	if times.Next(created.UTC()).IsZero() {
 		return nil, errors.New("it names no time within five years")
 	}
+	return &schedule{times: times, spread: placeOf(uid)}, nil
+}
+
+// placeOf is the place of a cron among all others, in [0,1), the same for its whole life.
+func placeOf(uid types.UID) float64 {
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte(uid)) // a hash takes everything
-	return &schedule{times: times, spread: float64(sum.Sum32()) / (1 << 32)}, nil
+	return float64(sum.Sum32()) / (1 << 32)
 }
 
 // next is the first poll whose scheduled time is after a time: that time and the cron's jitter, in

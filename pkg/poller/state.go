@@ -77,6 +77,11 @@ func sourceOf(cron *cdiv1.DataImportCron) string {
 // another state of the source than was polled.
 const sourceChanged = "source-changed-"
 
+// wasPolledByCDI reports whether CDI has polled and imported for a cron, and we have not polled it yet.
+func wasPolledByCDI(cron *cdiv1.DataImportCron, before *state) bool {
+	return before.Source == "" && cron.Status.LastImportedPVC != nil
+}
+
 // pollNow reports whether a poll is asked for, and whether the roller asks because the source has changed.
 func pollNow(cron *cdiv1.DataImportCron, s *state) (asked, changed bool) {
 	wish := cron.Annotations[golden.AnnotationPollNow]

@@ -37,6 +37,7 @@ func (c *claimController) Reconcile(ctx context.Context, request ctrl.Request) (
 	}
 	k, name := c.kinds.of(claim)
 	if k == nil || claim.Namespace == c.namespace {
+		c.warnOfAnnotation(claim)
 		return ctrl.Result{}, nil
 	}
 	p := k.presence()

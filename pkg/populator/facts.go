@@ -49,7 +49,7 @@ func targetOf(claim *corev1.PersistentVolumeClaim, class *storagev1.StorageClass
 
 // hasSource reports whether it is known where the disk came from.
 func hasSource(spec *v1alpha1.VMDiskImportSpec) bool {
-	return spec.Source.HTTP != nil || reference(&spec.Source) != "" || imageStreamOf(&spec.Source) != ""
+	return spec.Source.HTTP != nil || spec.Source.Blank != nil || reference(&spec.Source) != "" || imageStreamOf(&spec.Source) != ""
 }
 
 func modeOf(mode *corev1.PersistentVolumeMode) corev1.PersistentVolumeMode {

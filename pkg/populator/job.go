@@ -70,6 +70,9 @@ func (a *attempt) options() importer.Options {
 		return o // the node has the credentials
 	}
 	o.SourceFormat = cmp.Or(a.sourceFormat, o.SourceFormat)
+	if a.spec.Source.Blank != nil && a.sourceFormat == "" {
+		o.SourceFormat = importer.FormatRaw
+	}
 	if pin := a.spec.Pin; pin != nil {
 		o.Pin = importer.Pin{ETag: pin.ETag, LastModified: pin.LastModified, Length: pin.Length, Digest: pin.Digest}
 	}

@@ -64,7 +64,9 @@ func attempts(t *testing.T) map[string]*attempt {
 	template, err := readJobTemplate(path)
 	require.NoError(t, err)
 	templated.template = template
-	all := map[string]*attempt{"filesystem": testAttempt(), "block": block, "private": private, "templated": templated}
+	blank := testAttempt()
+	blank.spec.Source, blank.spec.Size = v1alpha1.DiskSource{Blank: &v1alpha1.BlankSource{}}, ptr.To(resource.MustParse("20Gi"))
+	all := map[string]*attempt{"filesystem": testAttempt(), "block": block, "private": private, "templated": templated, "blank": blank}
 	maps.Copy(all, registryAttempts(t, template))
 	maps.Copy(all, cronAttempts(t))
 	return all

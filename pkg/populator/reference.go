@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/importer"
 )
 
 // dockerScheme begins the URL of an image in a registry.
@@ -20,8 +21,11 @@ func reference(source *v1alpha1.DiskSource) string {
 
 // sourceURL is the URL that the importer reads a source from.
 func sourceURL(source *v1alpha1.DiskSource) string {
-	if source.HTTP != nil {
+	switch {
+	case source.HTTP != nil:
 		return source.HTTP.URL
+	case source.Blank != nil:
+		return importer.SourceBlank
 	}
 	return dockerScheme + reference(source)
 }

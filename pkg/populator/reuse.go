@@ -34,7 +34,7 @@ func mayReuse(imp *v1alpha1.VMDiskImport) bool {
 	source := &imp.Spec.Source
 	files := source.Registry != nil && source.Registry.Content == v1alpha1.ImageContentFiles
 	return kindOf(imp) == kindImage && imp.Spec.CopyOf == nil && imp.Spec.Reuse != v1alpha1.ReuseNever &&
-		!pulledByNode(source) && !files && !hasPassedOver(imp, v1alpha1.StrategySnapshot)
+		!pulledByNode(source) && !files && source.Blank == nil && !hasPassedOver(imp, v1alpha1.StrategySnapshot)
 }
 
 // follows reports whether an import gets the disk of another one, or waits for it.

@@ -127,6 +127,9 @@ func TestWhoCannotFollowImportsOnItsOwn(t *testing.T) {
 		"files": {func(image *v1alpha1.VMDiskImage, _ []*corev1.PersistentVolumeClaim) {
 			image.Spec.Source = v1alpha1.DiskSource{Registry: &v1alpha1.RegistrySource{URL: "docker://registry.example.org/files:1", Content: v1alpha1.ImageContentFiles}}
 		}, 3},
+		"blank": {func(image *v1alpha1.VMDiskImage, _ []*corev1.PersistentVolumeClaim) {
+			image.Spec.Source, image.Spec.Size = v1alpha1.DiskSource{Blank: &v1alpha1.BlankSource{}}, ptr.To(resource.MustParse("1Gi"))
+		}, 3},
 		"the node pulls": {func(image *v1alpha1.VMDiskImage, _ []*corev1.PersistentVolumeClaim) {
 			image.Spec.Source = v1alpha1.DiskSource{Registry: &v1alpha1.RegistrySource{URL: "docker://registry.example.org/disk:1", PullMethod: v1alpha1.PullMethodNode}}
 		}, 3},

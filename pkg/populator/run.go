@@ -42,8 +42,12 @@ const (
 	clientQPS = 50
 )
 
-// Run runs the populator until ctx ends or its lease is lost.
-func Run(ctx context.Context, o Options) error {
+// Part adds to the populator's manager what else its process does.
+type Part func(mgr manager.Manager, events record.EventRecorder) error
+
+// Run runs the populator and its parts until ctx ends or its lease is lost. The manager's scheme knows the
+// core, storage, CDI, snapshot and Gild kinds, and its cache holds claims and imports whole.
+func Run(ctx context.Context, o Options, parts ...Part) error {
 	template, err := readJobTemplate(o.JobTemplate)
 	if err != nil {
 		return err
@@ -108,6 +112,11 @@ func Run(ctx context.Context, o Options) error {
 	}
 	if err := mgr.Add(&sweeper{remains: remains, snapshots: taken, exports: exported}); err != nil {
 		return fmt.Errorf("adding the sweeper: %w", err)
+	}
+	for _, add := range parts {
+		if err := add(mgr, events); err != nil {
+			return err
+		}
 	}
 	return mgr.Start(ctx)
 }

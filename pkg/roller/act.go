@@ -62,10 +62,14 @@ func (c *controller) take(ctx context.Context, w *world, p *plan, s *step, used 
 			p.after(lookAgain)
 			return false, nil
 		}
-		return true, c.delete(ctx, s.seen.PersistentVolumeClaim)
+		done, err := c.remove(ctx, w.cron.Name, s.seen)
+		if !done {
+			p.after(lookAgain)
+		}
+		return done, err
 	case restartImport:
 		return true, c.delete(ctx, s.imp)
-	case countFailure, touchClaim, verifyClaim:
+	case countFailure, touchClaim, verifyClaim, adoptClaim:
 		return true, c.patch(ctx, s.claim.DeepCopy(), s.seen.PersistentVolumeClaim)
 	case dropSource:
 		return true, c.delete(ctx, s.dataSource)

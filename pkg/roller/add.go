@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/claimshape"
 	"github.com/gild-project/gild/pkg/golden"
 )
 
@@ -140,7 +141,7 @@ func cronsOfDefault(reader client.Reader) handler.MapFunc {
 		}
 		var all []reconcile.Request
 		for i := range crons.Items {
-			if _, named := namedClass(&crons.Items[i].Spec.Template); !named {
+			if _, named := claimshape.NamedClass(&crons.Items[i].Spec.Template.Spec); !named {
 				all = append(all, requests(crons.Items[i].Namespace, crons.Items[i].Name)...)
 			}
 		}

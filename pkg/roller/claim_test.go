@@ -74,7 +74,8 @@ func TestClaimFor(t *testing.T) {
 				test.cron(cron)
 			}
 			before := cron.DeepCopy()
-			claim, err := claimFor(cron, test.revision, "fast", test.profile, test.origin)
+			w := &world{cron: cron, profile: test.profile, origin: test.origin}
+			claim, err := claimFor(cron, test.revision, "fast", w.facts("fast"))
 			require.NoError(t, err)
 			require.Equal(t, before, cron)
 			got, err := yaml.Marshal(claim)
@@ -90,55 +91,12 @@ func TestClaimFor(t *testing.T) {
 	}
 }
 
-func TestShape(t *testing.T) {
-	rwo, rwx, rox := corev1.ReadWriteOnce, corev1.ReadWriteMany, corev1.ReadOnlyMany
-	file, block := corev1.PersistentVolumeFilesystem, corev1.PersistentVolumeBlock
-	both := profileOf(set(block, rwx), set(file, rwo, rox))
-	single := profileOf(set(block, rwx))
-	single.Annotations = map[string]string{annotationSingleWriter: "true"}
-	for _, test := range []struct {
-		name    string
-		storage cdiv1.StorageSpec
-		profile *cdiv1.StorageProfile
-		access  corev1.PersistentVolumeAccessMode
-		mode    corev1.PersistentVolumeMode
-		size    string
-	}{
-		{"nothing said", cdiv1.StorageSpec{Resources: sized("100Mi")}, nil, rwo, file, "106Mi"},
-		{"an empty profile", cdiv1.StorageSpec{Resources: sized("100Mi")}, profileOf(), rwo, file, "106Mi"},
-		{"the first set", cdiv1.StorageSpec{Resources: sized("100Mi")}, both, rwx, block, "100Mi"},
-		{"one writer is asked for", cdiv1.StorageSpec{Resources: sized("100Mi")}, single, rwo, block, "100Mi"},
-		{"one writer is asked for, the template says otherwise", cdiv1.StorageSpec{Resources: sized("100Mi"), AccessModes: []corev1.PersistentVolumeAccessMode{rwx}}, single, rwx, block, "100Mi"},
-		{"the set of the mode", cdiv1.StorageSpec{Resources: sized("100Mi"), VolumeMode: &file}, both, rwo, file, "106Mi"},
-		{"the set of the access", cdiv1.StorageSpec{Resources: sized("100Mi"), AccessModes: []corev1.PersistentVolumeAccessMode{rox}}, both, rox, file, "106Mi"},
-		{"no set has it", cdiv1.StorageSpec{Resources: sized("100Mi"), AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod}}, both, corev1.ReadWriteOncePod, file, "106Mi"},
-		{"all said", cdiv1.StorageSpec{Resources: sized("100Mi"), AccessModes: []corev1.PersistentVolumeAccessMode{rwx}, VolumeMode: &file}, both, rwx, file, "106Mi"},
-		{"rounded up", cdiv1.StorageSpec{Resources: sized("1")}, nil, rwo, file, "1Mi"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			spec, err := shape(&cdiv1.DataVolume{Spec: cdiv1.DataVolumeSpec{Storage: &test.storage}}, test.profile, nil)
-			require.NoError(t, err)
-			require.Equal(t, test.access, spec.AccessModes[0])
-			require.Equal(t, test.mode, *spec.VolumeMode)
-			size := spec.Resources.Requests[corev1.ResourceStorage]
-			require.Equal(t, test.size, size.String())
-		})
-	}
-	_, err := shape(&cdiv1.DataVolume{}, nil, nil)
-	require.ErrorIs(t, err, errNoShape)
-	_, err = shape(&cdiv1.DataVolume{Spec: cdiv1.DataVolumeSpec{PVC: &corev1.PersistentVolumeClaimSpec{}}}, nil, nil)
-	require.ErrorIs(t, err, errNoSize)
-	spec, err := shape(&cdiv1.DataVolume{Spec: cdiv1.DataVolumeSpec{PVC: &corev1.PersistentVolumeClaimSpec{Resources: sized("100Mi")}}}, both, nil)
+// A profile may ask for one writer, where the template does not say how many there are.
+func TestSingleWriter(t *testing.T) {
+	w := &world{cron: testCron(), profile: profileOf(set(corev1.PersistentVolumeBlock, corev1.ReadWriteMany))}
+	w.profile.Annotations = map[string]string{annotationSingleWriter: "true"}
+	claim, err := claimFor(w.cron, revisionOf("a"), "fast", w.facts("fast"))
 	require.NoError(t, err)
-	require.Equal(t, file, *spec.VolumeMode, "the pvc form means a file system when it does not say")
-	require.Equal(t, rwo, spec.AccessModes[0])
-}
-
-func TestWithOverhead(t *testing.T) {
-	for bytes, want := range map[int64]int64{
-		0: 0, 1: 1 << 20, 1 << 20: 2 << 20, 100 << 20: 106 << 20, 5 << 30: 5428 << 20, 100 << 50: 106 << 50,
-	} {
-		got := withOverhead(*resource.NewQuantity(bytes, resource.BinarySI))
-		require.Equal(t, want, got.Value(), bytes)
-	}
+	require.Equal(t, []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, claim.Spec.AccessModes)
+	require.Equal(t, corev1.PersistentVolumeBlock, *claim.Spec.VolumeMode)
 }

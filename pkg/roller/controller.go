@@ -19,6 +19,9 @@ import (
 // catchUp is how soon a cron is looked at again when our view of it was behind.
 const catchUp = time.Second
 
+// formerFinalizer was put on crons by old versions of CDI, and nobody takes it off any more.
+const formerFinalizer = "cdi.kubevirt.io/dataImportCronFinalizer"
+
 // controller carries out what is decided.
 type controller struct {
 	observer
@@ -66,7 +69,7 @@ func patiently(result ctrl.Result, err error) (ctrl.Result, error) {
 // DataSources when it keeps nothing, else only claims that were never good. It reads from the API
 // server, since what is missed now is left behind for good.
 func (c *controller) dissolve(ctx context.Context, cron *cdiv1.DataImportCron) error {
-	if !controllerutil.ContainsFinalizer(cron, Finalizer) {
+	if !controllerutil.ContainsFinalizer(cron, Finalizer) && !controllerutil.ContainsFinalizer(cron, formerFinalizer) {
 		return nil
 	}
 	if goesWithCron(cron) {
@@ -83,12 +86,13 @@ func (c *controller) dissolve(ctx context.Context, cron *cdiv1.DataImportCron) e
 		if !ok || claim.going() || claim.verified() && !goesWithCron(cron) {
 			continue
 		}
-		if err := c.delete(ctx, claim.PersistentVolumeClaim); err != nil {
+		if _, err := c.remove(ctx, cron.Name, claim); err != nil {
 			return fmt.Errorf("deleting golden claim %s: %w", claim.Name, err)
 		}
 	}
 	after := cron.DeepCopy()
 	controllerutil.RemoveFinalizer(after, Finalizer)
+	controllerutil.RemoveFinalizer(after, formerFinalizer)
 	if err := c.patch(ctx, after, cron); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("letting the cron go: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/gild-project/gild/pkg/claimshape"
 	"github.com/gild-project/gild/pkg/golden"
 )
 
@@ -37,7 +38,9 @@ type story struct {
 	tell  func(c *cluster)
 	holds string
 	keep  int32
-	want  []string
+	// left says that CDI has served the cron before.
+	left bool
+	want []string
 	// made is how many claims a run without a fault makes.
 	made int
 }
@@ -101,11 +104,14 @@ func stories() []story {
 }
 
 func (s *story) run(t *testing.T, arm func(c *cluster)) *cluster {
-	cron := desiring(testCron(), revisionOf("a"))
-	if s.keep > 0 {
+	objects := []client.Object{desiring(testCron(), revisionOf("a")), testClass("fast", claimshape.AnnotationDefault), testClass("slow")}
+	if s.left {
+		objects = leftByCDI()
+	}
+	if cron, ok := objects[0].(*cdiv1.DataImportCron); ok && s.keep > 0 {
 		cron.Spec.ImportsToKeep = &s.keep
 	}
-	c := newCluster(t, cron, testClass("fast", annotationDefault), testClass("slow"))
+	c := newCluster(t, objects...)
 	if arm != nil {
 		arm(c)
 	}
@@ -125,7 +131,7 @@ func (s *story) run(t *testing.T, arm func(c *cluster)) *cluster {
 // everyWrite tells each story once as it is, and then once more for each of its writes and faults:
 // for all of them, or for one in turn.
 func everyWrite(t *testing.T, all bool, faults []string, arm func(c *cluster, write int, fault string)) {
-	for _, s := range stories() {
+	for _, s := range append(stories(), leftStories()[0]) {
 		t.Run(s.name, func(t *testing.T) {
 			whole := s.run(t, nil)
 			require.Equal(t, s.made, whole.made)

@@ -38,7 +38,7 @@ func (d *decision) create() {
 		d.cannot(reasonNameTaken, fmt.Sprintf("claim %s exists and was not made for this DataImportCron: delete it", golden.ClaimName(d.world.cron.Spec.ManagedDataSource, d.desired.Digest)))
 		d.after(askAgain)
 	default:
-		claim, err := claimFor(d.world.cron, d.desired, d.class, d.profile, d.origin)
+		claim, err := claimFor(d.world.cron, d.desired, d.class, d.facts(d.class))
 		if err != nil {
 			d.cannot(reasonTemplate, err.Error())
 			return

@@ -8,6 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+
+	"github.com/gild-project/gild/pkg/claimshape"
 )
 
 // TestCronGoes deletes a cron with a good claim and one that is being imported, and crashes at each
@@ -63,7 +65,7 @@ func TestCronGoes(t *testing.T) {
 
 // TestCronGoesWhileOurViewLags deletes a cron of which the roller's cache knows no claim yet.
 func TestCronGoesWhileOurViewLags(t *testing.T) {
-	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault))
+	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", claimshape.AnnotationDefault))
 	c.stuck = true
 	c.run(3)
 	require.Equal(t, []string{nameOf("a")}, c.claimNames())

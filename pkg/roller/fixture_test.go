@@ -13,6 +13,7 @@ import (
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/claimshape"
 	"github.com/gild-project/gild/pkg/golden"
 )
 
@@ -65,7 +66,7 @@ func testClass(name string, annotations ...string) *storagev1.StorageClass {
 // happened to it.
 func aClaim(revision *golden.Revision, changes ...func(*goldenClaim)) *goldenClaim {
 	cron := testCron()
-	claim, err := claimFor(cron, revision, "fast", nil, nil)
+	claim, err := claimFor(cron, revision, "fast", claimshape.Facts{Overhead: claimshape.DefaultOverhead})
 	if err != nil {
 		return nil
 	}

@@ -25,6 +25,11 @@ func (c *goldenClaim) going() bool { return !c.DeletionTimestamp.IsZero() }
 // verified reports whether the claim was once seen to hold its revision.
 func (c *goldenClaim) verified() bool { return c.Annotations[golden.AnnotationVerified] != "" }
 
+// adopted reports whether CDI has made the claim, and we keep it as ours.
+func (c *goldenClaim) adopted() bool {
+	return c.Annotations[golden.AnnotationVerified] == golden.FilledByCDI
+}
+
 // good reports whether the claim holds its revision and stays.
 func (c *goldenClaim) good() bool {
 	return c.verified() && c.Status.Phase == corev1.ClaimBound && !c.going()

@@ -18,6 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/claimshape"
+	"github.com/gild-project/gild/pkg/datasource"
 	"github.com/gild-project/gild/pkg/golden"
 )
 
@@ -35,7 +37,7 @@ type observer struct {
 func (o *observer) observe(ctx context.Context, cron *cdiv1.DataImportCron) (*world, error) {
 	w := &world{cron: cron, now: o.clock.Now(), since: o.since}
 	readRevisions(w)
-	for _, look := range []func(context.Context, *world) error{o.seeClaims, o.seeDataSource, o.seeFormer, o.seeOrigin, o.seeClass, o.seeProfile} {
+	for _, look := range []func(context.Context, *world) error{o.seeClaims, o.seeDataSource, o.seeSnapshot, o.seeFormer, o.seeOrigin, o.seeClass, o.seeProfile, o.seeConfig} {
 		if err := look(ctx, w); err != nil {
 			return nil, err
 		}
@@ -73,6 +75,9 @@ func (o *observer) seeClaims(ctx context.Context, w *world) error {
 	for i := range claims.Items {
 		claim, ok := asGolden(&claims.Items[i], w.cron.Name)
 		if !ok {
+			if isLeft(w, &claims.Items[i]) {
+				w.left = append(w.left, &goldenClaim{PersistentVolumeClaim: &claims.Items[i]})
+			}
 			continue
 		}
 		if err := o.seeImport(ctx, claim); err != nil {
@@ -85,17 +90,21 @@ func (o *observer) seeClaims(ctx context.Context, w *world) error {
 }
 
 // asGolden reads a golden claim of a cron. One without its label, without a revision, or with another
-// source than claimFor gives, was not made by us.
+// source than claimFor gives, was neither made by us nor taken over.
 func asGolden(claim *corev1.PersistentVolumeClaim, cron string) (*goldenClaim, bool) {
 	revision, err := golden.ParseRevision(claim.Annotations[golden.AnnotationRevision])
 	if err != nil || claim.Labels[golden.LabelCron] != cron {
 		return nil, false
 	}
+	found := &goldenClaim{PersistentVolumeClaim: claim, revision: revision}
+	if found.adopted() {
+		return found, true
+	}
 	ref := claim.Spec.DataSourceRef
 	if ref == nil || ptr.Deref(ref.APIGroup, "") != golden.Group || ref.Kind != golden.CronKind || ref.Name != cron || ptr.Deref(ref.Namespace, claim.Namespace) != claim.Namespace {
 		return nil, false
 	}
-	return &goldenClaim{PersistentVolumeClaim: claim, revision: revision}, true
+	return found, true
 }
 
 func (o *observer) seeDataSource(ctx context.Context, w *world) error {
@@ -115,6 +124,23 @@ func (o *observer) seeDataSource(ctx context.Context, w *world) error {
 	}
 	if other.Spec.ManagedDataSource == source.Name {
 		w.rival = manager
+	}
+	return nil
+}
+
+// seeSnapshot looks at the snapshot that CDI has left in place of a golden claim, as long as the DataSource names it.
+func (o *observer) seeSnapshot(ctx context.Context, w *world) error {
+	last := w.cron.Status.LastImportedPVC
+	if w.desired == nil || last == nil || w.dataSource == nil || w.dataSource.Spec.Source.Snapshot == nil ||
+		ptr.Deref(w.cron.Status.SourceFormat, "") != cdiv1.DataImportCronSourceFormatSnapshot {
+		return nil
+	}
+	found, err := datasource.Look(ctx, o.cache, o.live, w.dataSource)
+	if err != nil {
+		return fmt.Errorf("following DataSource %s: %w", w.dataSource.Name, err)
+	}
+	if found.Ready && found.Snapshot != nil && found.Snapshot.GetName() == last.Name && found.Snapshot.GetNamespace() == w.cron.Namespace {
+		w.snapshot = last.Name
 	}
 	return nil
 }
@@ -200,6 +226,23 @@ func (o *observer) seeProfile(ctx context.Context, w *world) error {
 		return fmt.Errorf("reading StorageProfile %s: %w", w.class, err)
 	}
 	w.profile = profile
+	return nil
+}
+
+// seeConfig reads what file systems need, when a claim may have to be made. There need not be a CDIConfig.
+func (o *observer) seeConfig(ctx context.Context, w *world) error {
+	if w.desired == nil || w.holder() != nil {
+		return nil
+	}
+	config := &cdiv1.CDIConfig{}
+	err := o.cache.Get(ctx, types.NamespacedName{Name: claimshape.ConfigName}, config)
+	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading CDIConfig %s: %w", claimshape.ConfigName, err)
+	}
+	w.config = config
 	return nil
 }
 

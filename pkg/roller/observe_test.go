@@ -10,6 +10,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/claimshape"
 	"github.com/gild-project/gild/pkg/golden"
 )
 
@@ -28,7 +29,7 @@ func TestBoundClaimWithoutAnImport(t *testing.T) {
 		{"never filled", "", -time.Second, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault))
+			c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", claimshape.AnnotationDefault))
 			c.stuck = true
 			c.run(3)
 			claim := c.claims()[0]
@@ -53,7 +54,7 @@ func TestBoundClaimWithoutAnImport(t *testing.T) {
 
 // TestImportOfAnotherClaimProvesNothing has an import bear the claim's name that was made for another.
 func TestImportOfAnotherClaimProvesNothing(t *testing.T) {
-	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault))
+	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", claimshape.AnnotationDefault))
 	c.stuck = true
 	c.run(3)
 	claim := c.claims()[0]

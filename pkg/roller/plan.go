@@ -20,6 +20,7 @@ const (
 	eventRepointed    = "Repointed"
 	eventImportFailed = "ImportFailed"
 	eventPruned       = "Pruned"
+	eventAdopted      = "Adopted"
 )
 
 // decision makes the plan for a world.
@@ -62,7 +63,7 @@ func (d *decision) wait() {
 	case d.world.cron.Annotations[golden.AnnotationDesiredDigest] == "":
 		d.upToDate(corev1.ConditionFalse, reasonNoDigest, messageNoDigest)
 		d.progressing(corev1.ConditionFalse, reasonNoImport, messageNoImport)
-	case !d.isDigestImported():
+	case !d.isDigestImported() && !d.wasUpToDate():
 		d.upToDate(corev1.ConditionFalse, reasonOutdated, messageOutdated)
 		d.progressing(corev1.ConditionFalse, reasonNoImport, messageNoImport+": "+d.undecided)
 	}
@@ -84,8 +85,11 @@ func (d *decision) isDigestImported() bool {
 
 // roll brings the cron to the desired revision; what it returns is done last.
 func (d *decision) roll() (prune []step) {
+	if d.adopt() {
+		return nil
+	}
 	target, pending := d.holder(), (*goldenClaim)(nil)
-	if target == nil {
+	if target == nil && !d.inSnapshot() {
 		pending = d.pending()
 	}
 	for _, claim := range d.claims {
@@ -93,14 +97,18 @@ func (d *decision) roll() (prune []step) {
 			d.add(step{do: dropClaim, seen: claim})
 		}
 	}
-	if target == nil {
+	switch {
+	case target == nil && d.inSnapshot():
+		d.rest()
+		return nil
+	case target == nil:
 		target = d.fill(pending)
 	}
 	if target == nil {
 		d.keep()
 		return nil
 	}
-	if !d.touch(target) || !d.point(target) {
+	if !d.tie(target) || !d.touch(target) || !d.point(target) {
 		return nil
 	}
 	if d.settle(target) {

@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 
+	"github.com/gild-project/gild/pkg/claimshape"
 	"github.com/gild-project/gild/pkg/golden"
 )
 
@@ -26,14 +27,14 @@ func rolled(t *testing.T, edit ...func(*cdiv1.DataImportCron)) *cluster {
 	for _, change := range edit {
 		change(cron)
 	}
-	c := newCluster(t, cron, testClass("fast", annotationDefault), testClass("slow"))
+	c := newCluster(t, cron, testClass("fast", claimshape.AnnotationDefault), testClass("slow"))
 	c.settle(c.holds(revisionOf("a")))
 	return c
 }
 
 // TestDataSourceIsReadyAtOnce has the status of a DataSource change in the write that repoints it.
 func TestDataSourceIsReadyAtOnce(t *testing.T) {
-	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault))
+	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", claimshape.AnnotationDefault))
 	pointed := 0
 	c.fault = func(_ int, apply func() error) error {
 		before, err := c.dataSource(), apply()
@@ -54,7 +55,7 @@ func TestDataSourceIsReadyAtOnce(t *testing.T) {
 func TestNewCronCostsFewWrites(t *testing.T) {
 	cron := desiring(testCron(), revisionOf("a"))
 	cron.Finalizers = []string{Finalizer} // it comes with the poll
-	c := newCluster(t, cron, testClass("fast", annotationDefault))
+	c := newCluster(t, cron, testClass("fast", claimshape.AnnotationDefault))
 	c.settle(c.holds(revisionOf("a")))
 	require.Equal(t, 6, c.writes, "the claim twice, its DataSource once, the cron when the import is scheduled, begins and has succeeded")
 }
@@ -148,7 +149,7 @@ func TestStuckImportDoesNotBlockANewerOne(t *testing.T) {
 }
 
 func TestQuotaIsTold(t *testing.T) {
-	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault))
+	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", claimshape.AnnotationDefault))
 	full := true
 	c.admit = func(claim *corev1.PersistentVolumeClaim) error {
 		if full {
@@ -170,7 +171,7 @@ func TestDefaultClassFlips(t *testing.T) {
 	for name, isDefault := range map[string]string{"fast": "false", "slow": "true"} {
 		class := &storagev1.StorageClass{}
 		require.NoError(t, c.store.Get(t.Context(), keyOf("", name), class))
-		metav1.SetMetaDataAnnotation(&class.ObjectMeta, annotationDefault, isDefault)
+		metav1.SetMetaDataAnnotation(&class.ObjectMeta, claimshape.AnnotationDefault, isDefault)
 		require.NoError(t, c.store.Update(t.Context(), class))
 	}
 	second := golden.SecondClaimName("fedora", digestOf("a"), "slow")
@@ -183,14 +184,23 @@ func TestDefaultClassFlips(t *testing.T) {
 
 func TestProfileShapesTheClaim(t *testing.T) {
 	profile := profileOf(set(corev1.PersistentVolumeBlock, corev1.ReadWriteMany))
-	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault), profile)
+	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", claimshape.AnnotationDefault), profile)
 	c.settle(c.holds(revisionOf("a")))
 	require.Equal(t, []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany}, c.claims()[0].Spec.AccessModes)
 
-	c = newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault))
+	c = newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", claimshape.AnnotationDefault))
 	c.noProfiles = true
 	c.settle(c.holds(revisionOf("a")))
 	require.Equal(t, []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, c.claims()[0].Spec.AccessModes)
+}
+
+func TestConfigEnlargesTheClaim(t *testing.T) {
+	config := &cdiv1.CDIConfig{ObjectMeta: metav1.ObjectMeta{Name: claimshape.ConfigName},
+		Spec: cdiv1.CDIConfigSpec{FilesystemOverhead: &cdiv1.FilesystemOverhead{Global: "0.5"}}}
+	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", claimshape.AnnotationDefault), config)
+	c.settle(c.holds(revisionOf("a")))
+	size := c.claims()[0].Spec.Resources.Requests[corev1.ResourceStorage]
+	require.Equal(t, "7680Mi", size.String())
 }
 
 func TestDataSourceIsKept(t *testing.T) {
@@ -215,7 +225,7 @@ func TestDataSourceIsKept(t *testing.T) {
 
 func TestDataSourceOfSomebodyElseIsLeftAlone(t *testing.T) {
 	theirs := &cdiv1.DataSource{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "fedora"}}
-	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault), theirs)
+	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", claimshape.AnnotationDefault), theirs)
 	c.settle(func() bool { return !outdated(c.cron()) })
 	require.Nil(t, c.dataSource().Spec.Source.PVC)
 	require.Equal(t, reasonNotManaged, c.condition(cdiv1.DataImportCronProgressing).Reason)
@@ -292,7 +302,7 @@ func TestClaimWithoutARevisionIsNotOurs(t *testing.T) {
 	theirs := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "theirs", Labels: map[string]string{golden.LabelCron: "fedora-cron"}}}
 	cron := desiring(testCron(), revisionOf("a"))
 	cron.Spec.RetentionPolicy = ptr.To(cdiv1.DataImportCronRetainNone)
-	c := newCluster(t, cron, testClass("fast", annotationDefault), theirs)
+	c := newCluster(t, cron, testClass("fast", claimshape.AnnotationDefault), theirs)
 	c.settle(c.holds(revisionOf("a")))
 	require.NoError(t, c.store.Delete(t.Context(), c.cron()))
 	c.run(3)
@@ -382,7 +392,7 @@ func TestForgedClaimIsNotOurs(t *testing.T) {
 	}
 
 	forged := forge(func(c *corev1.PersistentVolumeClaim) { c.Spec.DataSourceRef = nil })
-	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", annotationDefault), forged)
+	c := newCluster(t, desiring(testCron(), revisionOf("a")), testClass("fast", claimshape.AnnotationDefault), forged)
 	c.settle(c.holds(revisionOf("a")))
 	require.NotEqual(t, forged.Name, c.dataSource().Spec.Source.PVC.Name)
 }

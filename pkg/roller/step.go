@@ -23,6 +23,8 @@ const (
 	restartImport verb = "restart"
 	// verifyClaim marks a claim as filled.
 	verifyClaim verb = "verify"
+	// adoptClaim takes a claim over that CDI has made, or notes which revision that holds.
+	adoptClaim verb = "adopt"
 	// touchClaim marks a claim as the one used last, with the labels that the cron has now.
 	touchClaim verb = "touch"
 	// repoint has the DataSource name another claim.
@@ -40,7 +42,7 @@ const (
 // step is one write. What it is written to is seen in the world; what it shall be is in the step.
 type step struct {
 	do verb
-	// seen is the claim that is dropped, counted, restarted, verified, touched or pruned.
+	// seen is the claim that is dropped, counted, restarted, verified, adopted, touched or pruned.
 	seen *goldenClaim
 	// claim is what is created, or what the claim that is seen shall be.
 	claim *corev1.PersistentVolumeClaim

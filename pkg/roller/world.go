@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 
+	"github.com/gild-project/gild/pkg/claimshape"
 	"github.com/gild-project/gild/pkg/golden"
 )
 
@@ -22,6 +23,11 @@ type world struct {
 	imported *golden.Revision
 	// claims are the golden claims of the cron.
 	claims []*goldenClaim
+	// left are claims that CDI has made and filled for the cron, and that are not taken over yet.
+	left []*goldenClaim
+	// snapshot is the one that CDI has left in place of a golden claim, and that the DataSource names; empty when
+	// there is none, or it is not ready.
+	snapshot string
 	// taken are the names among those a golden claim may get that other claims bear.
 	taken []string
 	// dataSource is the one that the cron manages; nil when there is none.
@@ -34,6 +40,8 @@ type world struct {
 	class string
 	// profile is that of the class; nil when there is none.
 	profile *cdiv1.StorageProfile
+	// config says what file systems need; nil when there is none.
+	config *cdiv1.CDIConfig
 	// origin is the claim that is copied; nil when the source is none, or is gone.
 	origin *corev1.PersistentVolumeClaim
 	now    time.Time
@@ -86,16 +94,26 @@ func (w *world) current() *goldenClaim {
 // nil when there is none.
 func (w *world) holder() *goldenClaim {
 	current := w.current()
-	if current != nil && w.onClass(current) && (current.revision.Digest == w.desired.Digest || w.isLast(current) && w.isImported(w.desired)) {
+	if current != nil && w.onClass(current) && (w.holds(current, w.desired) || w.isLast(current) && w.isImported(w.desired)) {
 		return current
 	}
 	var best *goldenClaim
 	for _, claim := range w.claims {
-		if claim.good() && claim.revision.Digest == w.desired.Digest && w.onClass(claim) && (best == nil || w.lastUse(claim).After(w.lastUse(best))) {
+		if claim.good() && w.holds(claim, w.desired) && w.onClass(claim) && (best == nil || w.lastUse(claim).After(w.lastUse(best))) {
 			best = claim
 		}
 	}
 	return best
+}
+
+// facts are what the shape of a golden claim on a class depends on besides the template.
+func (w *world) facts(class string) claimshape.Facts {
+	facts := claimshape.Facts{Profile: w.profile, Overhead: claimshape.OverheadFor(w.config, class)}
+	facts.SingleWriter = w.profile != nil && w.profile.Annotations[annotationSingleWriter] == "true"
+	if w.origin != nil {
+		facts.Origin = claimshape.OriginOf(w.origin)
+	}
+	return facts
 }
 
 // isLast reports whether a claim is the one that the last import has led to. One that the DataSource
@@ -110,8 +128,15 @@ func (w *world) isImported(revision *golden.Revision) bool {
 	return w.imported != nil && w.imported.Digest == revision.Digest
 }
 
-// onClass reports whether a claim has the wanted class. When none is wanted, any will do.
-func (w *world) onClass(claim *goldenClaim) bool { return w.class == "" || claim.class() == w.class }
+// onClass reports whether a claim has the wanted class. When none is wanted, any will do. One that CDI has made
+// stays where it is unless the template says otherwise: CDI may have found the default in another way.
+func (w *world) onClass(claim *goldenClaim) bool {
+	if w.class == "" || claim.class() == w.class {
+		return true
+	}
+	_, isNamed := claimshape.NamedClass(&w.cron.Spec.Template.Spec)
+	return claim.adopted() && !isNamed
+}
 
 // pending is the claim that the desired revision is being imported to; nil when there is none, or
 // when it was made for another class, size or source than is wanted now.
@@ -123,7 +148,7 @@ func (w *world) pending() *goldenClaim {
 		if _, filled := claim.result(); filled {
 			return claim
 		}
-		wanted, err := claimFor(w.cron, w.desired, claim.class(), w.profile, w.origin)
+		wanted, err := claimFor(w.cron, w.desired, claim.class(), w.facts(claim.class()))
 		if err == nil && sameImport(claim.revision, w.desired) && sameShape(claim.PersistentVolumeClaim, wanted) {
 			return claim
 		}

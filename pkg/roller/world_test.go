@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -122,9 +123,14 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 					return err
 				}
 				err := next.Delete(ctx, o, opts...)
-				if claim, ok := o.(*corev1.PersistentVolumeClaim); ok && err == nil {
-					c.checkDeleted(claim)
-					c.deleted = append(c.deleted, claim.Name)
+				switch o := o.(type) {
+				case *corev1.PersistentVolumeClaim:
+					if err == nil {
+						c.checkDeleted(o)
+						c.deleted = append(c.deleted, o.Name)
+					}
+				case *cdiv1.DataVolume:
+					c.checkUnused(o.Name)
 				}
 				return err
 			})
@@ -169,12 +175,20 @@ func newScheme(t *testing.T) *runtime.Scheme {
 		&corev1.PersistentVolume{}, &corev1.Pod{}, &corev1.PodList{})
 	scheme.AddKnownTypes(storagev1.SchemeGroupVersion, &storagev1.StorageClass{}, &storagev1.StorageClassList{})
 	scheme.AddKnownTypes(cdiv1.SchemeGroupVersion, &cdiv1.DataImportCron{}, &cdiv1.DataImportCronList{},
-		&cdiv1.DataSource{}, &cdiv1.DataSourceList{}, &cdiv1.StorageProfile{}, &cdiv1.StorageProfileList{})
+		&cdiv1.DataSource{}, &cdiv1.DataSourceList{}, &cdiv1.DataVolume{}, &cdiv1.DataVolumeList{}, &cdiv1.StorageProfile{}, &cdiv1.StorageProfileList{}, &cdiv1.CDIConfig{}, &cdiv1.CDIConfigList{})
 	for _, version := range []schema.GroupVersion{corev1.SchemeGroupVersion, storagev1.SchemeGroupVersion, cdiv1.SchemeGroupVersion} {
 		metav1.AddToGroupVersion(scheme, version)
 	}
 	require.NoError(t, v1alpha1.AddToScheme(scheme))
 	return scheme
+}
+
+// aSnapshot is a VolumeSnapshot.
+func aSnapshot(name string, ready bool) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot",
+		"metadata": map[string]any{"namespace": namespace, "name": name}, "status": map[string]any{"readyToUse": ready},
+	}}
 }
 
 func newStore(t *testing.T, objects ...client.Object) client.WithWatch {
@@ -230,13 +244,20 @@ func (c *cluster) checkUID(o client.Object, opts ...client.DeleteOption) error {
 
 // checkDeleted fails when a good claim was deleted that is still the current one.
 func (c *cluster) checkDeleted(claim *corev1.PersistentVolumeClaim) {
+	if claim.Annotations[golden.AnnotationVerified] != "" {
+		c.checkUnused(claim.Name)
+	}
+}
+
+// checkUnused fails when a good claim was deleted, by itself or with its DataVolume, that is still the current one.
+func (c *cluster) checkUnused(name string) {
 	cron := c.cron()
-	if claim.Annotations[golden.AnnotationVerified] == "" || !cron.DeletionTimestamp.IsZero() {
+	if !cron.DeletionTimestamp.IsZero() {
 		return
 	}
 	require.NotNil(c.t, cron.Status.LastImportedPVC)
-	require.NotEqual(c.t, claim.Name, cron.Status.LastImportedPVC.Name, "the current claim was deleted")
-	require.NotEqual(c.t, claim.Name, c.dataSource().Spec.Source.PVC.Name, "the claim that the DataSource names was deleted")
+	require.NotEqual(c.t, name, cron.Status.LastImportedPVC.Name, "the current claim was deleted")
+	require.NotEqual(c.t, name, c.dataSource().Spec.Source.PVC.Name, "the claim that the DataSource names was deleted")
 }
 
 // holdsDisk reports whether the cluster has filled a claim.
@@ -363,6 +384,8 @@ func (c *cluster) playCluster() {
 		case !claim.DeletionTimestamp.IsZero():
 			claim.Finalizers = nil
 			require.NoError(c.t, c.store.Update(c.t.Context(), &claim))
+		case dataVolumeOf(&claim) != nil && !c.find(&cdiv1.DataVolume{}, claim.Name):
+			require.NoError(c.t, c.store.Delete(c.t.Context(), &claim))
 		case claim.Annotations[golden.AnnotationRevision] != "" && claim.Status.Phase == corev1.ClaimPending && !c.stuck:
 			c.playImport(&claim)
 		}

@@ -153,7 +153,8 @@ type Image interface {
 	Close() error
 }
 
-// Open connects to the image at ref, an http, https or file URL, and reads its headers.
+// Open connects to the image at ref, an http, https or file URL, and reads its headers. The URL blank: is a
+// sector of zeros.
 // It retries transient faults with growing waits, about six minutes in all.
 func Open(ctx context.Context, ref string, o Options) (Image, error) {
 	u, o, err := prepare(ref, o)
@@ -165,6 +166,8 @@ func Open(ctx context.Context, ref string, o Options) (Image, error) {
 		return openHTTP(ctx, u, o)
 	case "file":
 		return openFile(u, o)
+	case "blank":
+		return &blankImage{}, nil
 	}
 	return nil, fail(SourceRefused, fmt.Sprintf("opening source: the scheme %q is not supported: use http, https or file", u.Scheme))
 }

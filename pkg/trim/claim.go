@@ -47,7 +47,7 @@ func isClaimLabel(key string) bool {
 }
 
 func isClaimAnnotation(key string) bool {
-	return key == golden.AnnotationLastUseTime || strings.HasPrefix(key, ownAnnotations)
+	return key == golden.AnnotationLastUseTime || key == golden.AnnotationPodPhase || strings.HasPrefix(key, ownAnnotations)
 }
 
 // isOurs reports whether claims of an API group are filled by Gild.

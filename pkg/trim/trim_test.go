@@ -98,6 +98,17 @@ func TestClaim(t *testing.T) {
 				}
 			},
 		},
+		"golden, of CDI": {
+			claim: fullClaim(golden.Group, "VolumeImportSource", cron, map[string]string{golden.AnnotationPodPhase: "Running"}),
+			want: func(kept, of *corev1.PersistentVolumeClaim) {
+				kept.Labels, kept.Annotations = cron, map[string]string{golden.AnnotationPodPhase: "Running"}
+				kept.Spec = corev1.PersistentVolumeClaimSpec{
+					VolumeName: "pv", DataSourceRef: of.Spec.DataSourceRef, StorageClassName: of.Spec.StorageClassName,
+					AccessModes: of.Spec.AccessModes, VolumeMode: of.Spec.VolumeMode,
+					Resources: corev1.VolumeResourceRequirements{Requests: of.Spec.Resources.Requests},
+				}
+			},
+		},
 		"golden and verified": {
 			claim: fullClaim(golden.Group, golden.CronKind, cron, verified),
 			want: func(kept, of *corev1.PersistentVolumeClaim) {

@@ -45,6 +45,9 @@ func (c *cluster) components() []component {
 			"--cert-dir=" + c.path("controller-manager"),
 			"--service-account-private-key-file=" + pki("tokens.key"), "--root-ca-file=" + pki("ca.crt"),
 			"--use-service-account-credentials", "--allocate-node-cidrs", "--cluster-cidr=" + podNetwork, "--node-cidr-mask-size=24",
+			// Who fills a volume and hands it over waits until its own claim is seen to have lost it: that is looked at this often,
+			// by default each 15 s.
+			"--pvclaimbinder-sync-period=2s", "--kube-api-qps=50", "--kube-api-burst=100",
 		}},
 		{name: "kube-scheduler", args: []string{
 			"--kubeconfig=" + pki("scheduler.conf"), "--leader-elect=false", "--bind-address=127.0.0.1",

@@ -73,8 +73,7 @@ func TestDataImportCronsOutliveTheirPoller(t *testing.T) {
 		require.NoError(t, f.Delete(f.ctx, f.ReadCron(name)))
 	}
 	// With CDI in the cluster the kinds are CDI's.
-	foreign := foreignDefinition("cdis", "CDI", "cdi")
-	foreign.Labels = map[string]string{runLabel: f.run}
+	foreign := &cdiv1.CDI{ObjectMeta: metav1.ObjectMeta{Name: "cdi", Labels: map[string]string{runLabel: f.run}}}
 	require.NoError(t, f.Create(f.ctx, foreign))
 	t.Cleanup(func() { require.NoError(t, client.IgnoreNotFound(f.Delete(context.WithoutCancel(f.ctx), foreign))) })
 	f.scalePoller(1)

@@ -20,7 +20,8 @@
 //
 // On a cluster where Gild is installed already it refuses to run. Everything it makes bears
 // the label gild.dev/e2e and is in namespaces of its own, but gild-system, the
-// definitions and roles of deploy/ and deploy/cdi, and StorageClasses named gild-e2e-… and
-// hostpath-provisioner; at the end it removes
-// all of it and fails if an import has left anything behind.
+// definitions and roles of deploy/ and deploy/cdi, and StorageClasses named gild-e2e-… At
+// the end it removes all of it and fails if an import has left anything behind. Manifests that
+// others wrote name their namespaces, a StorageClass and kinds of KubeVirt and OpenShift: these
+// are made on the test cluster only.
 package e2e

@@ -63,6 +63,11 @@ func startIn(t *testing.T, namespace string) *fixture {
 	return f
 }
 
+// within is the same fixture for a subtest.
+func (f *fixture) within(t *testing.T) *fixture {
+	return &fixture{T: t, cluster: f.cluster, ctx: t.Context(), namespace: f.namespace, host: f.host}
+}
+
 // Host makes one more host name of the image server and returns it.
 func (f *fixture) Host(name string) string {
 	f.Helper()
@@ -142,8 +147,8 @@ func (f *fixture) meta(name string) metav1.ObjectMeta {
 // explain logs what Gild says about the claims of a test that failed.
 func (f *fixture) explain(ctx context.Context) {
 	for _, args := range [][]string{
-		{"get", "dic,das,pvc,vmdi,vmdimp,pods", "--output=wide"},
-		{"get", "dic,das", "--output=yaml"},
+		{"get", "dic,das,dv,pvc,vmdi,vmdimp,pods", "--output=wide"},
+		{"get", "dic,das,dv", "--output=yaml"},
 		{"get", "vmdimp", "--output=jsonpath={range .items[*]}{.metadata.name}{\" \"}{.status}{\"\\n\"}{end}"},
 		{"get", "events", "--sort-by=.metadata.creationTimestamp"},
 	} {

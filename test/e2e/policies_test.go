@@ -31,6 +31,10 @@ func TestPoliciesRefuseWhatWouldStayEmpty(t *testing.T) {
 	})
 	f.RequireDone(lifted, img)
 
+	late := f.Claim("late", "", func(pvc *corev1.PersistentVolumeClaim) { pvc.Spec.DataSourceRef = nil })
+	f.Kubectl("annotate", "pvc", late.name, "virtualization.k8s.io/disk-importer=image")
+	f.WaitEvent(late, "AnnotationIgnored", "VMDiskImage image")
+
 	for kind, group := range map[string]string{"VMDiskImage": v1alpha1.Group, golden.CronKind: golden.Group, golden.DataSourceKind: golden.Group} {
 		refused := &corev1.PersistentVolumeClaim{ObjectMeta: f.meta("refused"), Spec: *f.PVC(lifted).Spec.DeepCopy()}
 		refused.Spec.VolumeName, refused.Spec.DataSource = "", nil

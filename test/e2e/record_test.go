@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -92,7 +93,8 @@ func (c *cluster) recordEvent(ctx context.Context, file io.Writer, event watch.E
 
 // concerns reports whether a namespace is one that the tests look at.
 func (c *cluster) concerns(namespace string) bool {
-	return namespace == systemNamespace || namespace == seedNamespace || strings.HasPrefix(namespace, "gild-e2e-"+c.run)
+	named := []string{systemNamespace, seedNamespace, streamNamespace, wildImages, wildMachines}
+	return slices.Contains(named, namespace) || strings.HasPrefix(namespace, "gild-e2e-"+c.run)
 }
 
 // recordLog copies a pod's log until the pod ends.

@@ -100,7 +100,7 @@ blocked = true
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := &fixture{T: t, cluster: f.cluster, ctx: t.Context(), namespace: f.namespace, host: f.host}
+			f := f.within(t)
 			p := f.Push(test.repository, f.containerDisk(gzipTar, "disk.qcow2", f.qcow2()))
 			f.RegistryImage(test.repository, test.url(p), withoutCA)
 			c := f.Claim(test.repository, test.repository, block)

@@ -15,12 +15,14 @@ import (
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 )
 
-// streamKind is OpenShift's kind as far as an import reads it.
+// streamKindName is the name of OpenShift's kind, streamKind the kind as far as an import reads it.
+const streamKindName = "imagestreams.image.openshift.io"
+
 const streamKind = `
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata:
-  name: imagestreams.image.openshift.io
+  name: ` + streamKindName + `
   annotations: {api-approved.kubernetes.io: "unapproved, a test"}
 spec:
   group: image.openshift.io
@@ -33,14 +35,14 @@ spec:
     schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
 `
 
-// stream is an image stream whose tag 12 has named two images, the newest first.
+// stream is an image stream whose tag has named two images, the newest first.
 const stream = `
 apiVersion: image.openshift.io/v1
 kind: ImageStream
-metadata: {name: debian}
+metadata: {name: %s}
 status:
   tags:
-  - tag: "12"
+  - tag: %q
     items:
     - {dockerImageReference: %q}
     - {dockerImageReference: "registry.invalid/old@sha256:0000000000000000000000000000000000000000000000000000000000000000"}
@@ -64,22 +66,28 @@ func TestResolvesImageStreams(t *testing.T) {
 	f.WaitEvent(c, "ImportFailed", "ImageStreamUnsupported")
 	f.RequireNothingLeft(c)
 
-	f.apply(streamKind)
-	t.Cleanup(func() {
-		_, err := f.kubectl(context.WithoutCancel(f.ctx), "delete", "crd", "imagestreams.image.openshift.io")
-		require.NoError(t, err)
-	})
-	f.Kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/imagestreams.image.openshift.io")
+	f.define(streamKind, streamKindName)
 	c = f.Claim("disk", "image", block)
 	f.RequireWaiting(c, "ImageStreamNotFound")
 	p := f.Push("disk", f.containerDisk(gzipTar, "disk.qcow2", f.qcow2()))
 	named := strings.TrimPrefix(p.ByDigest(tlsPort), "docker://")
-	f.apply(fmt.Sprintf(stream, named))
+	f.apply(fmt.Sprintf(stream, "debian", "12", named))
 	imp = f.RequireBound(c)
 	require.Equal(t, named, imp.Status.ResolvedReference)
 	require.Equal(t, p.digest, imp.Status.Result.Digest)
 	f.RequireDisk(c, f.Disk(diskSize))
 	f.RequireNothingLeft(c)
+}
+
+// define has the cluster know a kind that is not ours until the test ends.
+func (f *fixture) define(kind, name string) {
+	f.Helper()
+	f.apply(kind)
+	f.Cleanup(func() {
+		_, err := f.kubectl(context.WithoutCancel(f.ctx), "delete", "crd", name)
+		require.NoError(f, err)
+	})
+	f.Kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/"+name)
 }
 
 // apply applies a manifest in the test's namespace.

@@ -131,11 +131,12 @@ func (c *cluster) deleteLabelled(ctx context.Context, list client.ObjectList) er
 	})
 }
 
-// leftovers names what is there of the imports of one claim, or of all claims when uid is empty.
+// leftovers names what is there of the imports of one claim, or of all claims when uid is empty: of the first kind that is left, what
+// goes last first. It is asked for often, and what is left of one kind is enough to wait.
 func (c *cluster) leftovers(ctx context.Context, uid string) ([]string, error) {
 	var left []string
 	for _, list := range []client.ObjectList{
-		&batchv1.JobList{}, &corev1.PodList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &corev1.PersistentVolumeClaimList{},
+		&corev1.PersistentVolumeClaimList{}, &corev1.PodList{}, &batchv1.JobList{}, &corev1.SecretList{}, &corev1.ConfigMapList{},
 	} {
 		if err := c.List(ctx, list, client.InNamespace(systemNamespace)); err != nil {
 			return nil, fmt.Errorf("listing leftovers: %w", err)
@@ -157,13 +158,15 @@ func (c *cluster) leftovers(ctx context.Context, uid string) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("listing leftovers: %w", err)
 		}
+		if len(left) > 0 {
+			return left, nil
+		}
 	}
 	copies, err := c.leftCopies(ctx, uid)
-	if err != nil {
-		return nil, err
+	if err != nil || len(copies) > 0 {
+		return copies, err
 	}
-	volumes, err := c.leftVolumes(ctx, uid)
-	return slices.Concat(left, copies, volumes), err
+	return c.leftVolumes(ctx, uid)
 }
 
 // leftCopies names what is there of copies of volumes, in all namespaces.

@@ -5,7 +5,8 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"os/exec"
+	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
 
@@ -32,23 +33,28 @@ func (f *fixture) poolClass(mode storagev1.VolumeBindingMode, parameters map[str
 	return pool, pool
 }
 
-// setPool sets the limits of a pool; nil takes them away.
+// setPool sets the limits of a pool; nil takes them away. The test cluster's storage reads them at every request.
 func (f *fixture) setPool(pool string, settings map[string]any) {
 	f.Helper()
-	text := "off"
-	if settings != nil {
-		encoded, err := json.Marshal(settings)
-		require.NoError(f, err)
-		text = string(encoded)
+	folder := filepath.Join(filepath.Dir(f.kubeconfig), "pools")
+	file := filepath.Join(folder, pool+".json")
+	if settings == nil {
+		if err := os.Remove(file); err != nil {
+			require.ErrorIs(f, err, os.ErrNotExist)
+		}
+		return
 	}
-	// The test's context is over when the limits are taken away at its end.
-	command := exec.CommandContext(context.WithoutCancel(f.ctx), "go", "run", "../cluster", "pool", pool, text)
-	_, err := output(command)
+	text, err := json.Marshal(settings)
 	require.NoError(f, err)
+	require.NoError(f, os.MkdirAll(folder, 0o755))
+	// Moved into place, so that nobody reads half of it.
+	require.NoError(f, os.WriteFile(file+".unfinished", text, 0o644))
+	require.NoError(f, os.Rename(file+".unfinished", file))
 }
 
 // TestWaitsForCapacity fills a claim of a class that has no room at first.
 func TestWaitsForCapacity(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		mode storagev1.VolumeBindingMode
 		edit func(*corev1.PersistentVolumeClaim)
@@ -74,6 +80,7 @@ func TestWaitsForCapacity(t *testing.T) {
 
 // TestRefusesAVolumeThatIsSmallerThanItSays trusts the volume, not what is said of it.
 func TestRefusesAVolumeThatIsSmallerThanItSays(t *testing.T) {
+	t.Parallel()
 	for name, edit := range map[string]func(*corev1.PersistentVolumeClaim){
 		"Filesystem": func(*corev1.PersistentVolumeClaim) {},
 		"Block":      block,

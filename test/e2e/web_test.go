@@ -37,7 +37,7 @@ func (c *cluster) installWeb(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	certificate, err := newCertificate("*."+c.webNamespace()+".svc", seedHost, image.Context().RegistryStr())
+	certificate, err := newCertificate("*."+c.webNamespace()+".svc", "*."+wildDomain, seedHost, image.Context().RegistryStr())
 	if err != nil {
 		return err
 	}

@@ -112,3 +112,36 @@ func TestMarkAlone(t *testing.T) {
 	mutated := policies.Mutate(t, creating(object))
 	require.Equal(t, map[string]string{"gild.dev/asked-for": "DataSource images/fedora", "team": "a"}, mutated.GetAnnotations())
 }
+
+// TestMap has the annotation become a reference, beside the other policies for claims.
+func TestMap(t *testing.T) {
+	policies := policy.Load(t, deploy+"policies/lift.yaml", deploy+"policies/map.yaml", deploy+"policies/namespace.yaml")
+	const (
+		annotation = "virtualization.k8s.io/disk-importer"
+		ubuntu     = "dataSourceRef: {apiGroup: virtualization.k8s.io, kind: VMDiskImage, name: ubuntu-22.04}"
+		another    = "apiGroup: virtualization.k8s.io, kind: VMDiskImage, name: debian-12"
+	)
+	annotated := func(spec, value string) *unstructured.Unstructured {
+		object := claim(t, spec)
+		object.SetAnnotations(map[string]string{annotation: value, "team": "a"})
+		return object
+	}
+	for name, test := range map[string]struct{ spec, value, want string }{
+		"alone":                   {"", "ubuntu-22.04", ubuntu},
+		"with a volume mode":      {"volumeMode: Block", "ubuntu-22.04", "volumeMode: Block, " + ubuntu},
+		"empty":                   {"", "", ""},
+		"beside a reference":      {"dataSourceRef: {" + another + "}", "ubuntu-22.04", "dataSourceRef: {" + another + "}"},
+		"beside a source of ours": {"dataSource: {" + another + "}", "ubuntu-22.04", "dataSource: {" + another + "}, dataSourceRef: {" + another + "}"},
+		"beside a claim":          {"dataSource: {kind: PersistentVolumeClaim, name: a}", "ubuntu-22.04", "dataSource: {kind: PersistentVolumeClaim, name: a}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mutated := policies.Mutate(t, creating(annotated(test.spec, test.value)))
+			require.Equal(t, annotated(test.want, test.value).Object, mutated.Object)
+			require.Empty(t, policies.Refusal(t, creating(mutated)))
+		})
+	}
+	plain := claim(t, "volumeMode: Block")
+	require.Equal(t, claim(t, "volumeMode: Block").Object, policies.Mutate(t, creating(plain)).Object, "no annotations at all")
+	changed := policy.Request{Operation: admission.Update, Resource: "persistentvolumeclaims", Object: annotated("", "ubuntu-22.04"), Old: claim(t, "")}
+	require.Equal(t, annotated("", "ubuntu-22.04").Object, policies.Mutate(t, changed).Object, "what a claim refers to cannot be changed")
+}

@@ -74,6 +74,9 @@ func editions() map[string]edition {
 		cdi.CronDefinition:    {cronColumns(), append(cronWords(), cronRules()...)},
 		cdi.SourceDefinition:  {sourceColumns(), append(sourceWords(), sourceRules()...)},
 		cdi.ProfileDefinition: {nil, profileWords()},
+		cdi.VolumeDefinition:  {nil, append(volumeKindWords(), volumeKindRules()...)},
+		cdi.ConfigDefinition:  {nil, configWords()},
+		cdi.InstallDefinition: {nil, installWords()},
 	}
 }
 

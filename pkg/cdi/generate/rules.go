@@ -24,35 +24,66 @@ func cronRules() []change {
 		longest("spec.serviceAccountName", 253),
 	}
 	rules = append(rules, templateRules("spec.template.spec")...)
-	rules = append(rules, httpRules("spec.template.spec.source.http")...)
+	rules = append(rules, httpRules("spec.template.spec.source.http", "polled")...)
 	rules = append(rules, registryRules("spec.template.spec.source.registry")...)
 	rules = append(rules, claimRules("spec.template.spec.source.pvc")...)
-	rules = append(rules, volumeRules("spec.template.spec.pvc", "PVC")...)
-	rules = append(rules, volumeRules("spec.template.spec.storage", "Storage")...)
+	for kind, path := range forms("spec.template.spec") {
+		rules = append(rules, volumeRules(path, kind)...)
+		rules = append(rules,
+			rule(path, sized, kind+" size is missing: say it in resources.requests.storage"),
+			rule(path, "!has(self.dataSource) && !has(self.dataSourceRef)",
+				"External population is incompatible with DataImportCrons: leave dataSource and dataSourceRef out"),
+			// CDI takes a volume, and then the second import waits for ever.
+			rule(path, "!has(self.volumeName)", "volumeName does not go with a DataImportCron: each import gets a volume of its own"))
+	}
 	// A StorageProfile or the default give the access mode where there is none; CDI asks for it.
-	return append(rules, rule("spec.template.spec.pvc", "!has(self.accessModes) || self.accessModes.size() <= 1",
-		"PVC multiple accessModes: name one, or none for the one that the StorageProfile recommends"))
+	return append(rules, singleAccessMode("spec.template.spec.pvc"))
+}
+
+func singleAccessMode(path string) change {
+	return rule(path, "!has(self.accessModes) || self.accessModes.size() <= 1",
+		"PVC multiple accessModes: name one, or none for the one that the StorageProfile recommends")
 }
 
 func templateRules(path string) []change {
-	const sources = "[has(self.source.http), has(self.source.registry), has(self.source.pvc), has(self.source.s3), has(self.source.gcs), " +
-		"has(self.source.upload), has(self.source.blank), has(self.source.imageio), has(self.source.vddk), has(self.source.snapshot)]"
 	return []change{
 		rule(path, "has(self.source) && (has(self.source.http) || has(self.source.registry) || has(self.source.pvc))",
 			"Missing source: name http, registry or pvc in source; a DataImportCron polls no other"),
-		rule(path, "!has(self.source) || "+sources+".filter(named, named).size() <= 1",
+		rule(path, "!has(self.source) || "+sources("self.source")+" <= 1",
 			"Multiple Data volume sources: name exactly one of http, registry and pvc"),
 		rule(path, "!has(self.sourceRef) && !has(self.contentType) && (!has(self.checkpoints) || self.checkpoints.size() == 0) && !(has(self.finalCheckpoint) && self.finalCheckpoint)",
 			"Unsettable fields: SourceRef, ContentType, Checkpoints, FinalCheckpoint"),
-		rule(path, "has(self.pvc) || has(self.storage)", "Missing Data volume PVC: say what volume is wanted in storage or pvc"),
-		rule(path, "!has(self.pvc) || !has(self.storage)", "Duplicate storage definition, both target storage and target pvc defined: keep one"),
+		oneForm(path), noForm(path),
 	}
+}
+
+// sources is how many sources an object names.
+func sources(object string) string {
+	var named []string
+	for _, source := range []string{"http", "registry", "pvc", "s3", "gcs", "upload", "blank", "imageio", "vddk", "snapshot"} {
+		named = append(named, "has("+object+"."+source+")")
+	}
+	return "[" + strings.Join(named, ", ") + "].filter(named, named).size()"
+}
+
+func noForm(path string) change {
+	return rule(path, "has(self.pvc) || has(self.storage)", "Missing Data volume PVC: say what volume is wanted in storage or pvc")
+}
+
+func oneForm(path string) change {
+	return rule(path, "!has(self.pvc) || !has(self.storage)", "Duplicate storage definition, both target storage and target pvc defined: keep one")
+}
+
+// forms are the two in which a volume is asked for: what messages call them, and where they are.
+func forms(spec string) map[string]string {
+	return map[string]string{"PVC": spec + ".pvc", "Storage": spec + ".storage"}
 }
 
 // login is a user name, and maybe a password, in a URL.
 const login = `^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*@`
 
-func httpRules(path string) []change {
+// httpRules are those of a file that is done so, such as polled.
+func httpRules(path, done string) []change {
 	url := path + ".url"
 	return []change{
 		longest(url, 2048),
@@ -60,7 +91,7 @@ func httpRules(path string) []change {
 		rule(path, "!self.url.matches('"+login+"')",
 			"Invalid source URL: it must not hold a user name or password: put them in a Secret and name it in secretRef"),
 		rule(url, "self.matches('"+login+"') || !self.matches('^[a-zA-Z][a-zA-Z0-9+.-]*:') || self.matches('^(?i:https?):')",
-			"Invalid source URL scheme: only http:// and https:// are polled here; an image that is elsewhere, such as on an FTP server, must be served over one of them, or pushed to a registry and named in registry"),
+			"Invalid source URL scheme: only http:// and https:// are "+done+" here; an image that is elsewhere, such as on an FTP server, must be served over one of them, or pushed to a registry and named in registry"),
 		rule(url, "self.matches('"+login+"') || self.matches('^[a-zA-Z][a-zA-Z0-9+.-]*:') && !self.matches('^(?i:https?):') || isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHost() != ''",
 			"Invalid source URL: it must be an http:// or https:// URL with a host"),
 		longest(path+".secretRef", 253),
@@ -110,28 +141,27 @@ func registryRules(path string) []change {
 	}
 }
 
-func claimRules(path string) []change {
+func claimRules(path string) []change { return originRules(path, "PVC") }
+
+func originRules(path, kind string) []change {
 	return []change{
 		longest(path+".namespace", 63),
 		longest(path+".name", 253),
-		rule(path, "self.namespace != '' && self.name != ''", "source PVC is not valid: it needs a namespace and a name"),
+		rule(path, "self.namespace != '' && self.name != ''", "source "+kind+" is not valid: it needs a namespace and a name"),
 	}
 }
 
+// sized says that a form tells its size.
+const sized = "has(self.resources) && has(self.resources.requests) && 'storage' in self.resources.requests"
+
 func volumeRules(path, kind string) []change {
-	const sized = "has(self.resources) && has(self.resources.requests) && 'storage' in self.resources.requests"
 	return []change{
-		rule(path, sized, kind+" size is missing: say it in resources.requests.storage"),
 		rule(path, "!("+sized+") || quantity(string(self.resources.requests['storage'])).isGreaterThan(quantity('0'))",
 			kind+" size can't be equal or less than zero"),
 		most(path+".accessModes", 4),
 		longest(path+".accessModes.[]", 32),
 		rule(path+".accessModes", "self.all(mode, mode in ['ReadWriteOnce', 'ReadOnlyMany', 'ReadWriteMany', 'ReadWriteOncePod'])",
 			`Unsupported value in accessModes: supported values: "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"`),
-		rule(path, "!has(self.dataSource) && !has(self.dataSourceRef)",
-			"External population is incompatible with DataImportCrons: leave dataSource and dataSourceRef out"),
-		// CDI takes a volume, and then the second import waits for ever.
-		rule(path, "!has(self.volumeName)", "volumeName does not go with a DataImportCron: each import gets a volume of its own"),
 		longest(path+".storageClassName", 253),
 		// CDI takes an empty class, and then never makes the claim.
 		rule(path+".storageClassName", "self != ''", "storageClassName must not be empty: leave it out for the default StorageClass"),

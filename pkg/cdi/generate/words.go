@@ -7,6 +7,7 @@ package main
 func cronWords() []change {
 	texts := conditionWords("status.conditions")
 	texts = append(texts, conditionWords("spec.template.status.conditions")...)
+	texts = append(texts, imageWords("spec.template.spec.source")...)
 	return append(texts,
 		words("", "DataImportCron keeps a golden image fresh: it polls a source on a schedule, imports each new revision into a claim of its own, and then lets a DataSource name that claim."),
 		words("spec", "spec says what is polled, when, and what is made of it. It may be edited."),
@@ -26,16 +27,6 @@ func cronWords() []change {
 		words("spec.template.status", "status is kept but not used."),
 		words("spec.template.status.conditions", "conditions are kept but not used."),
 		words("spec.template.spec.source", "source is where the image comes from: exactly one of http, registry and pvc."),
-		words("spec.template.spec.source.http.url", "url of the image, beginning with http:// or https://. A user name or password does not belong in it: use secretRef."),
-		words("spec.template.spec.source.http.secretRef", "secretRef names a Secret in this namespace with the credentials: accessKeyId and secretKey (or username and password) for basic authentication, or token for a bearer token."),
-		words("spec.template.spec.source.http.certConfigMap", "certConfigMap names a ConfigMap in this namespace whose values are PEM certificates to trust besides the system's own."),
-		words("spec.template.spec.source.http.checksum", "checksum of the image as it is served: sha256: and 64, or sha512: and 128 lower-case hex digits. An image with another checksum is refused."),
-		words("spec.template.spec.source.registry.url", "url of the image: docker://host/name[:tag][@digest]. Without tag and digest the tag is latest. A user name or password does not belong in it: use secretRef."),
-		words("spec.template.spec.source.registry.imageStream", "imageStream names an OpenShift ImageStream in this namespace, as name or name:tag. Only with pullMethod node."),
-		words("spec.template.spec.source.registry.pullMethod", "pullMethod says who pulls the image: pod (the importer) or node (the kubelet). The default is pod."),
-		words("spec.template.spec.source.registry.secretRef", "secretRef names a Secret in this namespace with the credentials: one of type kubernetes.io/dockerconfigjson, or accessKeyId and secretKey (or username and password)."),
-		words("spec.template.spec.source.registry.certConfigMap", "certConfigMap names a ConfigMap in this namespace whose values are PEM certificates to trust besides the system's own. With pullMethod node the poll trusts them; the kubelet trusts what its node trusts."),
-		words("spec.template.spec.source.registry.platform.architecture", "architecture chooses among the images of an index, such as amd64 or arm64. The default is that of the node that imports."),
 		words("spec.template.spec.source.pvc", "pvc copies a claim whenever another one has its name."),
 		words("spec.template.spec.pvc", "pvc is the spec of the claims, as it is. Exactly one of pvc and storage is needed."),
 		words("spec.template.spec.storage", "storage is the spec of the claims, whose size is enlarged by what a file system needs, and whose access modes and volume mode come from the StorageProfile of the StorageClass when they are not said. Exactly one of pvc and storage is needed."),
@@ -46,6 +37,73 @@ func cronWords() []change {
 		words("status.currentImports.[].Digest", "Digest of the revision that is imported."),
 		words("status.lastImportedPVC", "lastImportedPVC is the claim that holds the newest import that succeeded."),
 	)
+}
+
+// imageWords are those of images that are fetched.
+func imageWords(path string) []change {
+	return []change{
+		words(path+".http.url", "url of the image, beginning with http:// or https://. A user name or password does not belong in it: use secretRef."),
+		words(path+".http.secretRef", "secretRef names a Secret in this namespace with the credentials: accessKeyId and secretKey (or username and password) for basic authentication, or token for a bearer token."),
+		words(path+".http.certConfigMap", "certConfigMap names a ConfigMap in this namespace whose values are PEM certificates to trust besides the system's own."),
+		words(path+".http.checksum", "checksum of the image as it is served: sha256: and 64, or sha512: and 128 lower-case hex digits. An image with another checksum is refused."),
+		words(path+".registry.url", "url of the image: docker://host/name[:tag][@digest]. Without tag and digest the tag is latest. A user name or password does not belong in it: use secretRef."),
+		words(path+".registry.imageStream", "imageStream names an OpenShift ImageStream in this namespace, as name or name:tag. Only with pullMethod node."),
+		words(path+".registry.pullMethod", "pullMethod says who pulls the image: pod (the importer) or node (the kubelet). The default is pod."),
+		words(path+".registry.secretRef", "secretRef names a Secret in this namespace with the credentials: one of type kubernetes.io/dockerconfigjson, or accessKeyId and secretKey (or username and password)."),
+		words(path+".registry.certConfigMap", "certConfigMap names a ConfigMap in this namespace whose values are PEM certificates to trust besides the system's own. With pullMethod node only the poll of a DataImportCron trusts them; the kubelet trusts what its node trusts."),
+		words(path+".registry.platform.architecture", "architecture chooses among the images of an index, such as amd64 or arm64. The default is that of the node that imports."),
+	}
+}
+
+func volumeKindWords() []change {
+	texts := append(conditionWords("status.conditions"), imageWords("spec.source")...)
+	for _, source := range []string{"s3", "gcs", "upload", "imageio", "vddk"} {
+		texts = append(texts, words("spec.source."+source, source+" is not supported, and refused."))
+	}
+	return append(texts,
+		words("", "DataVolume is a claim with a disk in it: Gild makes the claim of its name, has it filled, and tells here how far that is."),
+		words("spec", "spec says where the disk comes from and what volume it gets. It cannot be changed."),
+		words("spec.source", "source is where the disk comes from: exactly one of http, registry, pvc, snapshot and blank. Exactly one of source and sourceRef is needed."),
+		words("spec.source.http", "http is an image on a web server."),
+		words("spec.source.registry", "registry is an image in an OCI registry."),
+		words("spec.source.pvc", "pvc is a claim that is copied. In another namespace its owner must allow that."),
+		words("spec.source.snapshot", "snapshot is a VolumeSnapshot that is copied. In another namespace its owner must allow that."),
+		words("spec.source.blank", "blank is a disk of nothing but zeros."),
+		words("spec.sourceRef", "sourceRef names a DataSource: what it leads to when the copy begins is copied."),
+		words("spec.sourceRef.kind", "kind is DataSource."),
+		words("spec.sourceRef.name", "name of the DataSource."),
+		words("spec.sourceRef.namespace", "namespace of the DataSource. The default is that of the DataVolume."),
+		words("spec.pvc", "pvc is the spec of the claim, as it is. Exactly one of pvc and storage is needed."),
+		words("spec.storage", "storage is the spec of the claim, whose size is enlarged by what a file system needs, and whose access modes and volume mode come from the StorageProfile of the StorageClass when they are not said. A copy has the size of what is copied when none is said. Exactly one of pvc and storage is needed."),
+		words("spec.contentType", "contentType is kubevirt: a disk."),
+		words("spec.preallocation", "preallocation is kept but not used: the storage decides."),
+		words("spec.priorityClassName", "priorityClassName is kept but not used: the operator of Gild sets that of all importers."),
+		words("spec.serviceAccountName", "serviceAccountName is kept but not used: importers have no token."),
+		words("spec.checkpoints", "checkpoints are not supported, and refused."),
+		words("spec.finalCheckpoint", "finalCheckpoint is not supported, and refused."),
+		words("status", "status tells how far the claim is filled. Its VMDiskImport tells more."),
+		words("status.phase", "phase sums it up in one word. PendingPopulation waits for the first consumer of the claim, Succeeded has the whole disk, Failed has given up."),
+		words("status.progress", "progress in percent, or N/A."),
+		words("status.restartCount", "restartCount is how often the import was tried again."),
+		words("status.claimName", "claimName is the name of the claim."),
+		words("status.conditions", "conditions: Bound says whether the claim is, Running whether the disk is on its way, Ready whether it is there."),
+	)
+}
+
+func configWords() []change {
+	return []change{
+		words("", "CDIConfig says what file systems need. There is one, named config, which Gild keeps: KubeVirt reads it."),
+		words("spec", "spec is the operator's. Gild uses filesystemOverhead."),
+		words("status", "status is what holds: filesystemOverhead for each StorageClass."),
+	}
+}
+
+func installWords() []change {
+	return []change{
+		words("", "CDI is an installation of KubeVirt's CDI. KubeVirt waits for this kind. Do not create one: it would tell Gild to leave all kinds of cdi.kubevirt.io to CDI."),
+		hollow("spec", "spec is read by nobody."),
+		hollow("status", "status is read by nobody."),
+	}
 }
 
 func sourceWords() []change {
@@ -62,7 +120,7 @@ func sourceWords() []change {
 func profileWords() []change {
 	return append(conditionWords("status.conditions"),
 		words("", "StorageProfile says which access modes and volume mode suit the StorageClass of its name."),
-		words("status.conditions", "conditions of the StorageProfile, written by CDI."),
+		words("status.conditions", "conditions: Recognized says whether Gild knows the provisioner."),
 	)
 }
 

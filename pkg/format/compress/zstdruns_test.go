@@ -94,9 +94,7 @@ func TestZeroRuns(t *testing.T) {
 					if kind == "frames" {
 						want = bytes.Repeat(plain, 3)
 					}
-					got, err := r.read(t, bytes.NewReader(packed))
-					require.NoError(t, err, "%s, %s", name, kind)
-					require.True(t, bytes.Equal(want, got), "%s, %s", name, kind)
+					r.requirePlain(t, packed, want, "%s, %s", name, kind)
 				}
 			}
 		})
@@ -108,9 +106,7 @@ func TestZeroRunsLargeWindow(t *testing.T) {
 	r := readers()["zst"]
 	plain := bytes.Join([][]byte{words(300_000, 1), make([]byte, 150<<20), words(200_000, 2), make([]byte, 66<<20+1), words(200_000, 1)}, nil)
 	for _, options := range [][]string{{"--long=26", "-1"}, {"-19", "-T2"}, {"--long=26", "-T2"}} {
-		got, err := r.read(t, bytes.NewReader(r.pack(t, plain, options...)))
-		require.NoError(t, err)
-		require.True(t, bytes.Equal(plain, got), "%v", options)
+		r.requirePlain(t, r.pack(t, plain, options...), plain, "%v", options)
 	}
 }
 

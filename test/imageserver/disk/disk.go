@@ -27,6 +27,8 @@ type Disk struct {
 	Seed uint64 `json:"seed"`
 	Size int64  `json:"size"`
 	ISO  bool   `json:"iso,omitempty"`
+	// Blank has nothing but zeros on it.
+	Blank bool `json:"blank,omitempty"`
 }
 
 var _ io.ReaderAt = Disk{}
@@ -79,6 +81,10 @@ func (d Disk) SHA256Grown(size int64) (string, error) {
 
 // fill writes block number index of the disk into block.
 func (d Disk) fill(block []byte, index int64) {
+	if d.Blank {
+		clear(block)
+		return
+	}
 	if index%holeEvery == holeEvery-1 {
 		clear(block)
 	} else {

@@ -79,6 +79,12 @@ func TestDiskHasDataHolesAndASignature(t *testing.T) {
 	require.Equal(t, "CD001", string(iso[0x8001:0x8006]))
 }
 
+func TestBlankDiskIsAllZeros(t *testing.T) {
+	content, err := io.ReadAll(disk.Disk{Size: 300_001, Blank: true}.NewReader())
+	require.NoError(t, err)
+	require.Equal(t, make([]byte, 300_001), content)
+}
+
 func TestSHA256GrownCountsTheZerosBehind(t *testing.T) {
 	d := disk.Disk{Seed: 1, Size: 100_000}
 	content, err := io.ReadAll(d.NewReader())

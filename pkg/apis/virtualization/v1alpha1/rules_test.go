@@ -29,9 +29,13 @@ func TestSources(t *testing.T) {
 		refused string
 	}{
 		"http":              {`source: {http: {url: "https://images.example.org/disk"}}`, ""},
-		"no source":         {`source: {}`, "exactly one source: http, registry or imageRef"},
+		"no source":         {`source: {}`, "exactly one source: http, registry, imageRef or blank"},
 		"two sources":       {`source: {imageRef: registry.example.org/disk, http: {url: "https://images.example.org/disk"}}`, "exactly one source"},
 		"all sources":       {`source: {imageRef: registry.example.org/disk, registry: {url: "docker://registry.example.org/disk"}, http: {url: "https://images.example.org/disk"}}`, "exactly one source"},
+		"blank":             {`source: {blank: {}}, size: 1Gi`, ""},
+		"blank of no size":  {`source: {blank: {}}`, "a blank disk needs a size"},
+		"blank and another": {`source: {blank: {}, imageRef: registry.example.org/disk}, size: 1Gi`, "exactly one source"},
+		"blank of a sum":    {`source: {blank: {}}, size: 1Gi, checksum: "` + digest + `"`, "checksum does not go with a blank disk"},
 		"an empty imageRef": {`source: {imageRef: ""}`, "imageRef must be host/name"},
 		"an unknown field":  {`source: {imageRef: registry.example.org/disk, pull: node}`, "unknown field"},
 

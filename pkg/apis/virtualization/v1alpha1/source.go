@@ -13,7 +13,7 @@ const (
 )
 
 // DiskSource says where a disk image is fetched from.
-// +kubebuilder:validation:XValidation:rule="[has(self.http), has(self.registry), has(self.imageRef)].filter(named, named).size() <= 1",message="name exactly one source: http, registry or imageRef"
+// +kubebuilder:validation:XValidation:rule="[has(self.http), has(self.registry), has(self.imageRef), has(self.blank)].filter(named, named).size() <= 1",message="name exactly one source: http, registry, imageRef or blank"
 type DiskSource struct {
 	// http fetches the image from a web server, over http or https.
 	// +optional
@@ -32,7 +32,15 @@ type DiskSource struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-zA-Z0-9+.-]+://') || self.matches('^((localhost|[a-zA-Z0-9-]+([.][a-zA-Z0-9-]+)+|[[][0-9a-fA-F:]+[]])(:[0-9]+)?|[a-zA-Z0-9-]+:[0-9]+)(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)+(:[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127})?(@(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}))?$')",message="imageRef must be host/name[:tag][@digest] in lower case, and say its registry's host, such as registry.example.org/disks/debian:12"
 	// +optional
 	ImageRef string `json:"imageRef,omitempty"`
+
+	// blank is a disk of nothing but zeros. It needs a size, and may be up to 10 % smaller than
+	// that where the file system of the volume leaves no more room.
+	// +optional
+	Blank *BlankSource `json:"blank,omitempty"`
 }
+
+// BlankSource is a disk of nothing but zeros.
+type BlankSource struct{}
 
 // HTTPSource is an image on a web server.
 type HTTPSource struct {

@@ -33,7 +33,7 @@ type VMDiskImage struct {
 }
 
 // VMDiskImageSpec says where an image is and what shall be on the volume.
-// +kubebuilder:validation:XValidation:rule="has(self.source.http) || has(self.source.registry) || has(self.source.imageRef)",message="name exactly one source: http, registry or imageRef"
+// +kubebuilder:validation:XValidation:rule="has(self.source.http) || has(self.source.registry) || has(self.source.imageRef) || has(self.source.blank)",message="name exactly one source: http, registry, imageRef or blank"
 type VMDiskImageSpec struct {
 	ImageSpec `json:",inline"`
 }
@@ -43,6 +43,8 @@ type VMDiskImageSpec struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.checksum) || !has(self.source.registry) && !has(self.source.imageRef)",message="checksum does not go with an image of a registry, whose digests are always checked: pin it with @sha256:… in its reference"
 // +kubebuilder:validation:XValidation:rule="self.source.?registry.?content.orValue('auto') != 'files' || self.?format.orValue('raw') != 'qcow2'",message="format qcow2 does not go with content files, which makes no disk"
 // +kubebuilder:validation:XValidation:rule="self.source.?registry.?content.orValue('auto') != 'files' || !has(self.size)",message="size does not go with content files, which makes no disk: the claim says how large the volume is"
+// +kubebuilder:validation:XValidation:rule="!has(self.source.blank) || has(self.size)",message="a blank disk needs a size: say how large it is"
+// +kubebuilder:validation:XValidation:rule="!has(self.source.blank) || !has(self.checksum)",message="checksum does not go with a blank disk, of which nothing is fetched"
 type ImageSpec struct {
 	// source says where the image is fetched from.
 	Source DiskSource `json:"source"`

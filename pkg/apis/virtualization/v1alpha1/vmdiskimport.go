@@ -38,7 +38,7 @@ type VMDiskImport struct {
 // VMDiskImportSpec is what one import does: the claim it fills and a copy of what its
 // VMDiskImage, the revision of its DataImportCron or its DataSource asked for when the
 // import began.
-// +kubebuilder:validation:XValidation:rule="has(self.copyOf) || has(self.source.http) || has(self.source.registry) || has(self.source.imageRef)",message="name exactly one source: http, registry or imageRef"
+// +kubebuilder:validation:XValidation:rule="has(self.copyOf) || has(self.source.http) || has(self.source.registry) || has(self.source.imageRef) || has(self.source.blank)",message="name exactly one source: http, registry, imageRef or blank"
 type VMDiskImportSpec struct {
 	// claimRef is the claim to fill, in the same namespace.
 	ClaimRef ClaimReference `json:"claimRef"`
