@@ -48,11 +48,12 @@ const (
 // refusals are tests of what is refused: source, change, and part of what it is refused for; empty when it is taken.
 type refusals map[string]struct{ source, change, refused string }
 
-func (tests refusals) run(t *testing.T) {
-	crons := loadKind(t, "dataimportcrons")
+// run creates what from makes of each source and change, an object of a kind.
+func (tests refusals) run(t *testing.T, plural string, from func(t *testing.T, source, change string) *unstructured.Unstructured) {
+	kind := loadKind(t, plural)
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			err := crons.Create(t.Context(), cronFrom(t, test.source, test.change))
+			err := kind.Create(t.Context(), from(t, test.source, test.change))
 			if test.refused == "" {
 				require.NoError(t, err)
 				return
@@ -85,7 +86,7 @@ func TestTemplates(t *testing.T) {
 		"no finalCheckpoint":  {fromHTTP, `template: {spec: {finalCheckpoint: false}}`, ""},
 		"metadata and status": {fromHTTP, `template: {metadata: {name: a, labels: {b: c}, annotations: {d: e}}, status: {}}`, ""},
 		"what CDI allows":     {fromHTTP, `template: {spec: {preallocation: true, priorityClassName: a, serviceAccountName: b}}, serviceAccountName: c`, ""},
-	}.run(t)
+	}.run(t, "dataimportcrons", cronFrom)
 }
 
 func TestVolumes(t *testing.T) {
@@ -117,7 +118,7 @@ func TestVolumes(t *testing.T) {
 		"storage with a volume":      {fromHTTP, storage + `volumeName: pv-1}}}`, "volumeName does not go with"},
 		"storage of an empty class":  {fromHTTP, storage + `storageClassName: ""}}}`, "storageClassName must not be empty"},
 		"a claim without a size":     {fromClaim, storage + `resources: null}}}`, "Storage size is missing"},
-	}.run(t)
+	}.run(t, "dataimportcrons", cronFrom)
 }
 
 func TestFiles(t *testing.T) {
@@ -148,7 +149,7 @@ func TestFiles(t *testing.T) {
 		"md5":               {`http: {url: "https://images.example.org/disk", checksum: "md5:d41d8cd98f00b204e9800998ecf8427e"}`, ``, "md5 and sha1 prove nothing"},
 		"a short sum":       {`http: {url: "https://images.example.org/disk", checksum: "sha256:9f86"}`, ``, "checksum must be sha256:"},
 		"an upper-case sum": {`http: {url: "https://images.example.org/disk", checksum: "` + "sha256:" + strings.ToUpper(digest[7:]) + `"}`, ``, "lower-case"},
-	}.run(t)
+	}.run(t, "dataimportcrons", cronFrom)
 }
 
 func TestImages(t *testing.T) {
@@ -185,7 +186,7 @@ func TestImages(t *testing.T) {
 		"another platform":        {`registry: {url: "` + disk + `", platform: {architecture: linux/arm64}}`, ``, "amd64 or arm64"},
 		"a claim of no name":      {`pvc: {namespace: a, name: ""}`, ``, "source PVC is not valid"},
 		"a claim of no namespace": {`pvc: {name: a}`, ``, "namespace: Required value"},
-	}.run(t)
+	}.run(t, "dataimportcrons", cronFrom)
 }
 
 func TestCrons(t *testing.T) {
@@ -206,7 +207,7 @@ func TestCrons(t *testing.T) {
 		"no service account":     {fromHTTP, `serviceAccountName: ""`, "serviceAccountName"},
 		"no schedule":            {fromHTTP, `schedule: null`, "schedule: Required value"},
 		"an empty schedule":      {fromHTTP, `schedule: ""`, ""},
-	}.run(t)
+	}.run(t, "dataimportcrons", cronFrom)
 }
 
 func TestNames(t *testing.T) {

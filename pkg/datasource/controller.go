@@ -88,15 +88,7 @@ func apply(dataSource *cdiv1.DataSource, v *verdict, resolved *cdiv1.DataSourceS
 			metav1.SetMetaDataLabel(&dataSource.ObjectMeta, key, value)
 		}
 	}
-	state := &readyOf(dataSource).ConditionState
-	if state.Status == status && state.Reason == v.reason && state.Message == v.message {
-		return
-	}
-	at := metav1.NewTime(now.Truncate(time.Second))
-	if state.Status != status {
-		state.Status, state.LastTransitionTime = status, at
-	}
-	state.LastHeartbeatTime, state.Reason, state.Message = at, v.reason, v.message
+	golden.SetState(&readyOf(dataSource).ConditionState, status, v.reason, v.message, now)
 }
 
 // readyOf is the condition Ready of a DataSource, added when it is missing.

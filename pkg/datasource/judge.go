@@ -6,7 +6,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
@@ -91,7 +90,7 @@ func judgeClaim(v *view) *verdict {
 		return not(reasonNotFound, "PVC not found")
 	case golden.IsInterrupted(claim):
 		return not(reasonNotFilled, "CDI was removed before it had filled the PVC: delete the PVC")
-	case !isFilledByUs(claim) && claim.Status.Phase == corev1.ClaimBound:
+	case !golden.IsFilledByUs(claim) && claim.Status.Phase == corev1.ClaimBound:
 		return ready(claim.Labels)
 	case claim.Status.Phase == corev1.ClaimBound && isFilled(v):
 		return ready(claim.Labels)
@@ -103,17 +102,6 @@ func judgeClaim(v *view) *verdict {
 		return not(reasonNotBound, "PVC is not bound")
 	}
 	return not(reasonNotFilled, "PVC is bound to a volume that its import has not filled")
-}
-
-// isFilledByUs reports whether a claim asks for a disk that Gild brings. Until it came, the claim
-// is empty even if it is bound.
-func isFilledByUs(claim *corev1.PersistentVolumeClaim) bool {
-	ref := claim.Spec.DataSourceRef
-	if ref == nil {
-		return false
-	}
-	group := ptr.Deref(ref.APIGroup, "")
-	return group == golden.Group && !golden.IsFromCDI(claim) || group == v1alpha1.Group
 }
 
 // isVerified reports whether a golden claim was seen to hold its revision.

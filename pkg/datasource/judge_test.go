@@ -41,7 +41,8 @@ func claim(phase corev1.PersistentVolumeClaimPhase, group string) *corev1.Persis
 		c.Spec.VolumeName = "pv"
 	}
 	if group != "" {
-		c.Spec.DataSourceRef = &corev1.TypedObjectReference{APIGroup: ptr.To(group), Kind: "Any", Name: "any"}
+		kind := map[string]string{v1alpha1.Group: "VMDiskImage", golden.Group: golden.CronKind}[group]
+		c.Spec.DataSourceRef = &corev1.TypedObjectReference{APIGroup: ptr.To(group), Kind: kind, Name: "any"}
 	}
 	return c
 }

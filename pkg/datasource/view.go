@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
+	"github.com/gild-project/gild/pkg/golden"
 )
 
 // view is what is known of a DataSource at one moment.
@@ -90,7 +91,7 @@ func (c readers) seeClaim(ctx context.Context, v *view, key types.NamespacedName
 		return nil
 	}
 	v.claim = claim
-	if !isFilledByUs(claim) || isVerified(claim) {
+	if !golden.IsFilledByUs(claim) || isVerified(claim) {
 		return nil
 	}
 	imp := &v1alpha1.VMDiskImport{}

@@ -74,7 +74,7 @@ func (o *observer) seeClaim(ctx context.Context, v *view) (err error) {
 // seeImport reads the import of the claim. Where there is none, the volume of a bound claim tells whether it was
 // filled.
 func (o *observer) seeImport(ctx context.Context, v *view) error {
-	if !v.hasClaim() || !isFilledByUs(v.claim) {
+	if !v.hasClaim() || !golden.IsFilledByUs(v.claim) {
 		return nil
 	}
 	imp, err := see[v1alpha1.VMDiskImport](ctx, o.cache, v.claim.Namespace, v.claim.Name)

@@ -39,7 +39,7 @@ func outcomeOf(v *view) outcome {
 	switch {
 	case v.claim.Status.Phase == corev1.ClaimLost:
 		return outcome{phase: cdiv1.Failed, reason: reasonClaimLost, message: "PVC " + v.claim.Name + " lost"}
-	case !isFilledByUs(v.claim):
+	case !golden.IsFilledByUs(v.claim):
 		return filledByOthers(v, bound)
 	case v.imp == nil:
 		return withoutImport(v, bound)
@@ -128,21 +128,6 @@ func succeeded(v *view) outcome {
 
 func failed(reason, message string) outcome {
 	return outcome{phase: cdiv1.Failed, reason: reasonError, message: reason + ": " + message}
-}
-
-// isFilledByUs reports whether a claim asks for a disk that Gild brings.
-func isFilledByUs(claim *corev1.PersistentVolumeClaim) bool {
-	ref := claim.Spec.DataSourceRef
-	if ref == nil {
-		return false
-	}
-	switch ptr.Deref(ref.APIGroup, "") {
-	case v1alpha1.Group:
-		return ref.Kind == "VMDiskImage"
-	case golden.Group:
-		return ref.Kind == golden.DataSourceKind || ref.Kind == golden.CronKind
-	}
-	return false
 }
 
 // waitsForConsumer reports whether nothing happens to the claim until a pod uses it.

@@ -25,6 +25,7 @@ import (
 	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/cdi"
 	"github.com/gild-project/gild/pkg/datasource"
+	"github.com/gild-project/gild/pkg/golden"
 	"github.com/gild-project/gild/pkg/grant"
 	"github.com/gild-project/gild/pkg/snapshot"
 )
@@ -164,7 +165,7 @@ func (w *world) version() string {
 // populate is the populator: it makes the import of a claim whose source is there, fills and binds it.
 func (w *world) populate() {
 	claim := find[corev1.PersistentVolumeClaim](w)
-	if w.idle || claim == nil || !isFilledByUs(claim) || claim.Status.Phase == corev1.ClaimBound || !claim.DeletionTimestamp.IsZero() {
+	if w.idle || claim == nil || !golden.IsFilledByUs(claim) || claim.Status.Phase == corev1.ClaimBound || !claim.DeletionTimestamp.IsZero() {
 		return
 	}
 	if claim.Spec.DataSourceRef.Kind == "VMDiskImage" && find[v1alpha1.VMDiskImage](w) == nil {

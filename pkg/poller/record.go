@@ -84,20 +84,12 @@ func condition(cron *cdiv1.DataImportCron) *cdiv1.DataImportCronCondition {
 }
 
 func setCondition(cron *cdiv1.DataImportCron, status corev1.ConditionStatus, reason, message string, now time.Time) {
-	at := metav1.NewTime(now.UTC().Truncate(time.Second))
 	c := condition(cron)
 	if c == nil {
 		cron.Status.Conditions = append(cron.Status.Conditions, cdiv1.DataImportCronCondition{Type: ConditionSourcePolled})
 		c = &cron.Status.Conditions[len(cron.Status.Conditions)-1]
 	}
-	if c.Status == status && c.Reason == reason && c.Message == message {
-		return
-	}
-	if c.Status != status {
-		c.LastTransitionTime = at
-	}
-	c.LastHeartbeatTime = at
-	c.Status, c.Reason, c.Message = status, reason, message
+	golden.SetState(&c.ConditionState, status, reason, message, now)
 }
 
 func dropCondition(cron *cdiv1.DataImportCron) {

@@ -4,8 +4,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+
+	"github.com/gild-project/gild/pkg/golden"
 )
 
 // Reasons of the conditions Progressing and UpToDate that CDI has too.
@@ -44,18 +45,9 @@ const (
 	messageUpToDateSameBytes = "Latest import is up to date: the source has changed, its bytes have not"
 )
 
-// setCondition sets a condition of a cron as CDI does: the transition time moves with the status,
-// the heartbeat with anything.
+// setCondition sets a condition of a cron.
 func setCondition(cron *cdiv1.DataImportCron, kind cdiv1.DataImportCronConditionType, status corev1.ConditionStatus, reason, message string, now time.Time) {
-	state := &conditionOf(cron, kind).ConditionState
-	if state.Status == status && state.Reason == reason && state.Message == message {
-		return
-	}
-	at := metav1.NewTime(now.Truncate(time.Second))
-	if state.Status != status {
-		state.Status, state.LastTransitionTime = status, at
-	}
-	state.LastHeartbeatTime, state.Reason, state.Message = at, reason, message
+	golden.SetState(&conditionOf(cron, kind).ConditionState, status, reason, message, now)
 }
 
 // steady gives conditions that say what they said before the times that they had before. What was

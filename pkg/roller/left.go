@@ -7,10 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 
-	"github.com/gild-project/gild/pkg/apis/virtualization/v1alpha1"
 	"github.com/gild-project/gild/pkg/golden"
 )
 
@@ -31,17 +29,7 @@ func isLeft(w *world, claim *corev1.PersistentVolumeClaim) bool {
 	isDigest, err := regexp.MatchString(namePattern, end)
 	return err == nil && isNamed && isDigest && claim.Annotations[golden.AnnotationRevision] == "" &&
 		claim.DeletionTimestamp.IsZero() && claim.Status.Phase == corev1.ClaimBound && !golden.IsInterrupted(claim) &&
-		!isFilledByUs(claim)
-}
-
-// isFilledByUs reports whether a claim asks for a disk that Gild brings: a copy for a user may bear the label, too.
-func isFilledByUs(claim *corev1.PersistentVolumeClaim) bool {
-	ref := claim.Spec.DataSourceRef
-	if ref == nil || golden.IsFromCDI(claim) {
-		return false
-	}
-	group := ptr.Deref(ref.APIGroup, "")
-	return group == golden.Group || group == v1alpha1.Group
+		!golden.IsFilledByUs(claim) // a copy for a user may bear the label, too
 }
 
 // adopt takes over what CDI has left; it returns whether that has to be done first.

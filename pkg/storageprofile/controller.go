@@ -18,6 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/gild-project/gild/pkg/golden"
 )
 
 // Reasons of the condition Recognized, as CDI spells them.
@@ -114,20 +116,12 @@ func statusOf(class *storagev1.StorageClass, profile *cdiv1.StorageProfile, now 
 	return status
 }
 
-// recognize writes the condition Recognized by CDI's rules for times.
+// recognize writes the condition Recognized.
 func recognize(status *cdiv1.StorageProfileStatus, is corev1.ConditionStatus, reason, message string, now time.Time) {
 	i := slices.IndexFunc(status.Conditions, func(c cdiv1.StorageProfileCondition) bool { return c.Type == cdiv1.StorageProfileRecognized })
 	if i < 0 {
 		status.Conditions = append(status.Conditions, cdiv1.StorageProfileCondition{Type: cdiv1.StorageProfileRecognized})
 		i = len(status.Conditions) - 1
 	}
-	state := &status.Conditions[i].ConditionState
-	if state.Status == is && state.Reason == reason && state.Message == message {
-		return
-	}
-	at := metav1.NewTime(now.Truncate(time.Second))
-	if state.Status != is {
-		state.LastTransitionTime = at
-	}
-	state.Status, state.Reason, state.Message, state.LastHeartbeatTime = is, reason, message, at
+	golden.SetState(&status.Conditions[i].ConditionState, is, reason, message, now)
 }

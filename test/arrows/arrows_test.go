@@ -54,7 +54,7 @@ var arrows = map[string][]string{
 	"pkg/poller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden", "pkg/credentials", "pkg/imagestream", "pkg/grant"},
 	"pkg/roller":                       {"pkg/apis/virtualization/v1alpha1", "pkg/golden", "pkg/datasource", "pkg/claimshape"},
 	"pkg/claimshape":                   {},
-	"pkg/storageprofile":               {},
+	"pkg/storageprofile":               {"pkg/golden"},
 	"pkg/cdiconfig":                    {"pkg/claimshape"},
 	"pkg/datavolume":                   {"pkg/apis/virtualization/v1alpha1", "pkg/golden", "pkg/datasource", "pkg/claimshape", "pkg/grant", "pkg/snapshot"},
 	"pkg/datasource":                   {"pkg/apis/virtualization/v1alpha1", "pkg/golden"},

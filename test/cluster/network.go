@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// tableName is the nftables table that masquerades what pods send elsewhere.
+	// tableName is the nftables table that masquerades what pods send elsewhere, and drops what kube-proxy has not yet
+	// sent on to a pod: in the second after a Service is made a machine's network would answer in its place.
 	tableName = "gild-cluster"
 	sysctlDir = "/proc/sys"
 )
@@ -54,8 +55,16 @@ table ip %[1]s {
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr %[2]s ip daddr != %[2]s oifname != %[3]q masquerade
 	}
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		ip daddr %[4]s drop
+	}
+	chain output {
+		type filter hook output priority filter; policy accept;
+		ip daddr %[4]s drop
+	}
 }
-`, tableName, podNetwork, bridge)
+`, tableName, podNetwork, bridge, serviceRange)
 	_, err := tool{path: "nft", args: []string{"-f", "-"}, stdin: ruleset}.output(ctx)
 	return err
 }

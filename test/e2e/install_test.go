@@ -102,8 +102,13 @@ func (c *cluster) refuseForeign(ctx context.Context) error {
 	return c.remove(ctx)
 }
 
-// install installs deploy/, deploy/cdi and the servers of the tests, and waits until all work.
+// install installs Gild and the servers of the tests, and waits until all work.
 func (c *cluster) install(ctx context.Context) error {
+	return errors.Join(c.installWeb(ctx), c.installGild(ctx))
+}
+
+// installGild installs deploy/ and deploy/cdi, and waits until they work.
+func (c *cluster) installGild(ctx context.Context) error {
 	objects, err := c.manifests(ctx)
 	if err != nil {
 		return err
@@ -112,9 +117,6 @@ func (c *cluster) install(ctx context.Context) error {
 		if err := c.applyObject(ctx, object); err != nil {
 			return err
 		}
-	}
-	if err := c.installWeb(ctx); err != nil {
-		return err
 	}
 	return errors.Join(c.waitDeployment(ctx, populatorName), c.waitDeployment(ctx, pollerName))
 }

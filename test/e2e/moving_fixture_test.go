@@ -34,6 +34,9 @@ const movingPage = "../../docs/moving-from-cdi.md"
 // cdiRole is one of CDI's roles that Gild has, too.
 const cdiRole = golden.Group + ":edit"
 
+// cdiWebhook is what CDI has the API server ask about DataImportCrons.
+const cdiWebhook = "cdi-api-dataimportcron-validate"
+
 // cdiLabels are on what CDI's operator makes.
 func (f *fixture) cdiLabels() map[string]string {
 	return map[string]string{golden.Group: "", "operator.cdi.kubevirt.io/createVersion": "v1.63.0", "app": "containerized-data-importer", runLabel: f.run}
@@ -83,11 +86,31 @@ func (f *fixture) RemoveKinds() {
 		text, err := f.kubectl(ctx, "get", "dataimportcrons,datavolumes,datasources", "--all-namespaces", "--output=name")
 		return text == "", text, err
 	})
+	f.Cleanup(f.installAgain)
 	f.scalePopulator(0)
 	for _, definition := range f.cdiDefinitions() {
 		f.Kubectl("delete", "crd", definition.Name)
 	}
 	f.Kubectl("delete", "deployment", "--namespace="+systemNamespace, pollerName)
+}
+
+// installAgain puts Gild in the place of what a test that failed has left of CDI, for the sake of the tests that follow.
+func (f *fixture) installAgain() {
+	if !f.Failed() {
+		return
+	}
+	ctx := context.WithoutCancel(f.ctx)
+	kubectl := func(args ...string) {
+		text, err := f.kubectl(ctx, args...)
+		f.Logf("kubectl %s: %s %v", strings.Join(args, " "), text, err) // part of it may never have been there
+	}
+	kubectl("patch", "cdi", "cdi", "--type=merge", `--patch={"metadata":{"finalizers":null}}`)
+	kubectl("delete", "validatingwebhookconfiguration", "--ignore-not-found", cdiWebhook)
+	for _, definition := range f.cdiDefinitions() {
+		kubectl("delete", "crd", "--ignore-not-found", definition.Name)
+	}
+	kubectl("delete", "crd", "--ignore-not-found", "volumeimportsources."+golden.Group)
+	require.NoError(f, f.installGild(ctx))
 }
 
 // InstallCDI makes what an installation of CDI has, but for its programs: the definitions, which belong to an object of
@@ -139,7 +162,7 @@ func (f *fixture) GuardCDI() {
 	require.NoError(f, f.Get(f.ctx, client.ObjectKey{Name: "cdi"}, installation))
 	none, fail := admissionregistrationv1.SideEffectClassNone, admissionregistrationv1.Fail
 	webhook := &admissionregistrationv1.ValidatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: "cdi-api-dataimportcron-validate", Labels: map[string]string{golden.Group: "cdi-api", runLabel: f.run},
+		ObjectMeta: metav1.ObjectMeta{Name: cdiWebhook, Labels: map[string]string{golden.Group: "cdi-api", runLabel: f.run},
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(installation, cdiv1.SchemeGroupVersion.WithKind("CDI"))}},
 		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
 			Name: "dataimportcron-validate.cdi.kubevirt.io", AdmissionReviewVersions: []string{"v1"}, SideEffects: &none, FailurePolicy: &fail,
